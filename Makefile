@@ -1,0 +1,79 @@
+# Everything here starts from a fresh clone and a python3 of version 3.11 or newer.
+# `make` alone lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+WORKERS ?= 2
+BUILD := $(CURDIR)/build
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+JAX_COMPILATION_CACHE_DIR ?= $(BUILD)/jax-cache
+JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
+
+# The compilation cache serves the tests only; what is timed compiles for itself.
+PYTEST = JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" \
+	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=$(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS) \
+	$(BIN)/python -m pytest
+
+SHELL := bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install demo test reproduce bench gpu lint types docs examples wheel clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+# Reinstalled only when pyproject.toml changes: the install is editable.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is older than 3.11: make PYTHON=python3.12 ..."; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+install: $(STAMP) ## the virtual environment, with everything for development
+
+demo: $(STAMP) ## the tour of the library
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP) ## the tests
+	$(PYTEST) -n $(WORKERS)
+
+reproduce: $(STAMP) ## the slow tests, and every table in the documentation
+	$(PYTEST) -n $(WORKERS) -m slow
+	@set -e; for script in $(wildcard tests/reproduce/*.py); do \
+		echo "$$script"; $(BIN)/python "$$script"; done
+	$(MAKE) bench
+
+bench: $(STAMP) ## the benchmarks, written to docs/benchmarks.md
+	$(BIN)/python tests/benchmarks/run.py
+
+gpu: ## the checks on an accelerator, with the python at hand, not the environment
+	PYTHONPATH=. $(PYTHON) tests/gpu/run.py
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+docs: $(STAMP) ## the documentation, into build/site
+	$(BIN)/mkdocs build --strict
+
+examples: $(STAMP) ## every example, with its seconds
+	@set -e; for example in $(sort $(wildcard examples/*.py)); do \
+		start=$$(date +%s); \
+		MPLBACKEND=Agg $(BIN)/python "$$example" || { echo "FAILED $$example"; exit 1; }; \
+		echo "$$(( $$(date +%s) - start )) s  $$example"; done
+
+wheel: $(STAMP) ## build the wheel, install it in a clean environment, import it
+	rm -rf dist $(BUILD)/wheel-venv
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps -w dist .
+	$(PYTHON) -m venv $(BUILD)/wheel-venv
+	$(BUILD)/wheel-venv/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	$(BUILD)/wheel-venv/bin/python -I -c 'import infer; print(infer.__file__)'
+
+clean: ## remove what was built, the environments included
+	rm -rf $(VENV) .venv-newest build dist .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

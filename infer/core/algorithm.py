@@ -1,0 +1,101 @@
+"""The two kinds of algorithm, and what one step tells its reader.
+
+An algorithm is a frozen record of hyper-parameters. Arrays and numbers in it are leaves, so a
+new step size compiles nothing and a sweep is a `vmap` over algorithms. It holds no data, no
+state and no loop: `init` makes a state, `step` is a pure function of it.
+"""
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import equinox as eqx
+from jaxtyping import Array
+
+from infer.core.posterior import Posterior
+from infer.core.stopping import LossSettled
+from infer.core.target import Target
+from infer.core.types import Count, PRNGKey, Scalar, State, Vector
+
+
+class Info(eqx.Module):
+    """What one step shows: nothing in it is needed for the next one.
+
+    Attributes:
+        loss: what the algorithm makes small, in nats (samplers: -log density of the position).
+        gradients: gradients of the log density that the step took.
+        stats: further scalars by name, recorded at every kept step.
+    """
+
+    loss: Scalar
+    gradients: Count
+    stats: dict[str, Array]
+
+
+class AbstractSampler(eqx.Module):
+    """An algorithm whose trace is the answer: MCMC and Langevin methods.
+
+    Attributes:
+        exact_target: True if the method needs the density on all rows at every step.
+        adjusted: True if an acceptance test removes the discretization error.
+        default_warmup: iterations of `adapt` before anything is recorded.
+        default_steps: recorded iterations.
+        source: the paper to cite.
+    """
+
+    exact_target: eqx.AbstractClassVar[bool]
+    adjusted: eqx.AbstractClassVar[bool]
+    default_warmup: eqx.AbstractClassVar[int]
+    default_steps: eqx.AbstractClassVar[int]
+    source: eqx.AbstractClassVar[str]
+    default_chains: ClassVar[int] = 4
+
+    @abstractmethod
+    def init(self, key: PRNGKey, target: Target) -> State:
+        """The state at `target.initial(key)`, with its density evaluated."""
+
+    @abstractmethod
+    def step(self, key: PRNGKey, target: Target, state: State) -> tuple[State, Info]:
+        """One transition. Pure: jit, vmap, scan or differentiate it as you please."""
+
+    @abstractmethod
+    def adapt(
+        self, key: PRNGKey, target: Target, state: State, i: Count, n: Count
+    ) -> tuple[State, Info]:
+        """Warm-up iteration `i` of `n`: one transition that also tunes the state."""
+
+    @abstractmethod
+    def position(self, state: State) -> Vector:
+        """The draw that the state stands for."""
+
+
+class AbstractApproximator(eqx.Module):
+    """An algorithm whose last state is the answer: variational and particle methods.
+
+    Attributes:
+        exact_target: True if the method needs the density on all rows at every step.
+        default_steps: the most steps it takes.
+        stopping: the rule that ends it sooner, or None to take every step.
+        source: the paper to cite.
+    """
+
+    exact_target: eqx.AbstractClassVar[bool]
+    default_steps: eqx.AbstractClassVar[int]
+    source: eqx.AbstractClassVar[str]
+    stopping: eqx.AbstractVar[LossSettled | None]
+    default_warmup: ClassVar[int] = 0
+    default_chains: ClassVar[int] = 1
+
+    @abstractmethod
+    def init(self, key: PRNGKey, target: Target) -> State:
+        """The first state, placed at `target.initial(key)`."""
+
+    @abstractmethod
+    def step(self, key: PRNGKey, target: Target, state: State) -> tuple[State, Info]:
+        """One update. Pure: jit, vmap, scan or differentiate it as you please."""
+
+    @abstractmethod
+    def posterior(self, state: State) -> Posterior:
+        """The approximation that the state holds."""
+
+
+Algorithm = AbstractSampler | AbstractApproximator

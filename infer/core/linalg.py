@@ -1,0 +1,35 @@
+"""Small pieces of linear algebra shared by all floors."""
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from infer.core.types import Count, Vector
+
+
+class Moments(eqx.Module):
+    """Running mean and scatter of a stream of vectors (Welford); O(d) diagonal, O(d^2) dense."""
+
+    count: Count
+    mean: Vector
+    scatter: Float[Array, "..."]
+
+    def add(self, x: Vector) -> "Moments":
+        """Take in one vector."""
+        count = self.count + 1
+        before = x - self.mean
+        mean = self.mean + before / count
+        after = x - mean
+        product = jnp.outer(before, after) if self.scatter.ndim == 2 else before * after
+        return Moments(count, mean, self.scatter + product)
+
+    def covariance(self) -> Float[Array, "..."]:
+        """Sample covariance (n - 1), a matrix or its diagonal."""
+        return self.scatter / jnp.maximum(self.count - 1, 1)
+
+
+def empty_moments(like: Vector, dense: bool) -> Moments:
+    """Moments of no vectors at all."""
+    d = like.shape[0]
+    scatter = jnp.zeros((d, d) if dense else (d,), like.dtype)
+    return Moments(jnp.asarray(0), jnp.zeros_like(like), scatter)

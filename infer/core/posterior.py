@@ -1,0 +1,73 @@
+"""The kinds of answer: a distribution, particles, chains."""
+
+from abc import abstractmethod
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+
+from infer.core.types import Points, PRNGKey, Scalar, Vector
+
+
+class Draws(eqx.Module):
+    """Draws of a distribution with what an estimator needs; leading axis K.
+
+    Attributes:
+        x: draws, attached to the parameters of the distribution.
+        log_q: log density at x, attached.
+        score: gradient of the log density at x, detached.
+        independent: are the draws independent of one another?
+    """
+
+    x: Float[Array, "K d"]
+    log_q: Float[Array, " K"]
+    score: Float[Array, "K d"]
+    independent: bool = eqx.field(static=True)
+
+
+class AbstractDistribution(eqx.Module):
+    """A distribution on R^d whose array leaves are its parameters."""
+
+    @abstractmethod
+    def sample_score(self, key: PRNGKey, n: int) -> Draws:
+        """`n` draws with log density and score, cheaper than each on its own."""
+
+    @abstractmethod
+    def sample(self, key: PRNGKey, n: int) -> Points:
+        """`n` independent draws."""
+
+    @abstractmethod
+    def log_prob(self, x: Vector) -> Scalar:
+        """The log density at one point."""
+
+
+class AbstractFamily(eqx.Module):
+    """A shape of distribution to be fitted; makes the first member of the family."""
+
+    @abstractmethod
+    def init(self, key: PRNGKey, start: Vector) -> AbstractDistribution:
+        """The member to start from, placed at `start`."""
+
+
+class Particles(eqx.Module):
+    """An equally weighted set of points; interacting, hence not independent draws."""
+
+    x: Points
+
+    def sample(self, key: PRNGKey, n: int) -> Points:
+        """`n` points of the set, drawn with replacement."""
+        return self.x[jax.random.randint(key, (n,), 0, self.x.shape[0])]
+
+
+class Chains(eqx.Module):
+    """The recorded positions of Markov chains."""
+
+    x: Float[Array, "chains draws d"]
+
+    def sample(self, key: PRNGKey, n: int) -> Points:
+        """`n` recorded positions, drawn with replacement from all chains."""
+        flat = self.x.reshape(-1, self.x.shape[-1])
+        return flat[jax.random.randint(key, (n,), 0, flat.shape[0])]
+
+
+Posterior = AbstractDistribution | Particles | Chains

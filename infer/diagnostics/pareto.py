@@ -1,0 +1,118 @@
+"""Tails of importance weights and scores: the generalized Pareto shape, k-hat and the KL gap."""
+
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+_NEGLIGIBLE = 1e-300
+
+
+def pareto_k(values: ArrayLike, tail: int | None = None) -> float:
+    r"""Shape $k$ of the generalized Pareto distribution fitted to the largest values.
+
+    Moments of order $1/k$ and higher do not exist: $k > 1/2$ is no variance, $k > 1$ no mean. The
+    excesses over the largest value left out are fitted by the quasi-Bayesian estimator of Zhang and
+    Stephens; with $m$ of them the result is then shrunk to $(m k + 5) / (m + 10)$.
+
+    Args:
+        values: The sample, any shape; read as `n` numbers in no order.
+        tail: How many of the largest values to fit; by default $\lceil\min(n/5, 3\sqrt n)\rceil$.
+
+    Returns:
+        The shape. NaN if a value is NaN or fewer than five would be fitted; minus infinity if these
+        all equal the largest one left out (no tail); infinity if a value is infinite or only one to
+        four of them exceed it (a few values stand alone).
+
+    References:
+        Zhang and Stephens (2009), Technometrics 51(3); Vehtari, Simpson, Gelman, Yao and Gabry
+        (2024), JMLR 25(72).
+    """
+    values = np.sort(np.asarray(values, dtype=np.float64), axis=None)
+    n = values.size
+    if tail is None:
+        tail = math.ceil(min(n / 5, 3 * math.sqrt(n)))
+    if not 5 <= tail < n or np.isnan(values[-1]):
+        return math.nan
+    if values[-1] == np.inf:
+        return math.inf
+    cutoff = values[-tail - 1]
+    if cutoff == values[-1]:
+        return -math.inf
+    excess = (values[-tail:] - cutoff) / (values[-1] - cutoff)
+    excess = excess[excess > _NEGLIGIBLE]
+    if excess.size < 5:
+        return math.inf
+    return _generalized_pareto_shape(excess)
+
+
+def pareto_khat(log_weights: ArrayLike) -> float:
+    r"""Pareto k-hat of importance weights, the usual diagnostic of importance sampling.
+
+    `pareto_k` of the weights $w / \max w$. Below 0.7 importance sampling is usable; a small value
+    says nothing about places where no draw has been.
+
+    Args:
+        log_weights: $\log p - \log q$ at draws of $q$, shape `(n,)`; constants cancel.
+
+    Returns:
+        k-hat; NaN if a log weight is NaN or all are minus infinity, otherwise as for `pareto_k`.
+
+    References:
+        Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72).
+    """
+    log_weights = np.asarray(log_weights, dtype=np.float64).reshape(-1)
+    largest = log_weights.max(initial=-np.inf)
+    if np.isnan(largest) or largest == -np.inf:
+        return math.nan
+    if largest == np.inf:
+        return math.inf
+    with np.errstate(under="ignore"):
+        return pareto_k(np.exp(log_weights - largest))
+
+
+def kl_gap(log_weights: ArrayLike) -> float:
+    r"""Estimate of $\mathrm{KL}(q \,\|\, p)$ from unnormalized log weights at draws of $q$.
+
+    $\log \frac1n \sum_i w_i - \frac1n \sum_i \log w_i$: the importance-sampling estimate of the log
+    evidence minus the evidence lower bound. It is never negative, and too small where $q$ misses
+    mass of $p$.
+
+    Args:
+        log_weights: $\log p - \log q$ at draws of $q$, shape `(n,)`; constants cancel.
+
+    Returns:
+        The gap in nats; infinity if a log weight is infinite, NaN if one is NaN or there are none.
+
+    References:
+        Burda, Grosse and Salakhutdinov (2016), ICLR (as the gap between two evidence bounds).
+    """
+    log_weights = np.asarray(log_weights, dtype=np.float64).reshape(-1)
+    if log_weights.size == 0 or np.isnan(log_weights).any():
+        return math.nan
+    if np.isinf(log_weights).any():
+        return math.inf
+    shifted = log_weights - log_weights.max()
+    with np.errstate(under="ignore"):
+        return max(0.0, float(np.log(np.exp(shifted).mean()) - shifted.mean()))
+
+
+def _generalized_pareto_shape(excess: np.ndarray) -> float:
+    """Zhang and Stephens' estimate for ascending positive excesses, with the weak prior of PSIS.
+
+    In terms of b = -k / sigma the profile likelihood has k(b) = mean log(1 - b x) in closed form;
+    b is averaged over a grid with the profile likelihood as weight.
+    """
+    m = excess.size
+    size = 30 + int(math.sqrt(m))
+    quartile = excess[int(m / 4 + 0.5) - 1]
+    grid = 1 / excess[-1] + (1 - np.sqrt(size / (np.arange(size) + 0.5))) / (3 * quartile)
+    with np.errstate(all="ignore"):
+        shape = np.log1p(-grid[:, None] * excess).mean(axis=1)
+        log_likelihood = m * (np.log(-grid / shape) - shape - 1)
+        weight = np.exp(log_likelihood - np.nanmax(log_likelihood))
+        # Points where the likelihood underflows or is not defined have no say.
+        weight = np.where(weight >= 10 * np.finfo(np.float64).eps * np.nansum(weight), weight, 0.0)
+        b = np.sum(np.where(weight > 0, grid * weight, 0.0)) / np.sum(weight)
+        k = np.log1p(-b * excess).mean()
+    return float((m * k + 5) / (m + 10))

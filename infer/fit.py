@@ -1,0 +1,408 @@
+"""The user's entry: fit a problem with an algorithm, and judge the answer."""
+
+import dataclasses
+import os
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Key
+from rich.console import Console
+
+from infer.check import explain_start
+from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
+from infer.core.problem import AbstractProblem
+from infer.core.target import Target, evaluate
+from infer.core.types import Points, PRNGKey, Vector
+from infer.judgement import conclude
+from infer.result import Result
+from infer.run.checkpoint import Checkpointer, describe, fingerprint, unpack
+from infer.run.layout import lay_out
+from infer.run.loop import Callback, Plan, Trail, run, start
+from infer.run.progress import ProgressBar
+from infer.run.store import read
+
+DEFAULT_DRAWS = 1000
+_START, _RUN, _DRAW = 0, 1, 2  # addresses of the key's three uses
+
+
+def fit(
+    problem: AbstractProblem,
+    algorithm: Algorithm,
+    *,
+    key: int | PRNGKey,
+    steps: int | None = None,
+    warmup: int | None = None,
+    draws: int | None = None,
+    thin: int = 1,
+    chains: int | None = None,
+    init: Any = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    resume: str | os.PathLike[str] | None = None,
+    on_nonfinite: str = "stop",
+    max_seconds: float | None = None,
+) -> Result:
+    """Fit a target with an algorithm and return draws, history and a verdict.
+
+    Step i of chain c uses the key `fold_in(fold_in(key, c), i)`, so neither chunk size, progress,
+    total steps nor resuming changes a bit of the answer.
+
+    Args:
+        problem: a target, from `infer.from_numpyro` or `infer.from_log_density`.
+        algorithm: any method, e.g. `infer.NUTS()`, `infer.VI()`, `infer.SVGD()`.
+        key: a PRNG key, or an integer from which one is made.
+        steps: recorded iterations, >= 1; the algorithm's default if None.
+        warmup: iterations of adaptation before them, >= 0 (samplers only).
+        draws: draws per chain of the answer. For a sampler the same as `steps=draws * thin`; for
+            a fitted distribution, how many draws of it are taken (default 1000).
+        thin: keep every thin-th iteration, >= 1; `steps` must be a multiple of it.
+        chains: independent chains (samplers, default 4) or restarts (others, default 1).
+        init: where to start: parameters by name (on their supports, the same for all chains or
+            with a leading chain axis), or an earlier result: of the same target and algorithm it
+            is carried on without warming up, of another one its draws are the starts.
+        chunk: iterations between looks at the run; chosen by time and memory if None.
+        mesh: devices to lay the run out on, with an axis "chains", "particles" or "data".
+        progress: show a bar where standard error is a terminal. Never changes the answer.
+        callbacks: called with a `Progress` after every chunk; one that returns True ends the run.
+        checkpoint: file to keep up to date while running.
+        resume: file of an earlier run of the same target, algorithm and key, to carry on.
+        on_nonfinite: "stop" halts a chain at its first step that is not finite, keeping its last
+            finite state; "skip" refuses such steps and goes on. Both are counted in the outcome.
+        max_seconds: stop after this long (compilation excluded from nothing), keeping what there is.
+
+    Returns:
+        A `Result`; it prints its verdict here unless that is "ok".
+
+    Raises:
+        TypeError, ValueError: for wrong use, before anything is compiled, with what to write.
+    """
+    run_key = as_key(key)
+    _check_kind(problem, algorithm)
+    assert isinstance(problem, Target)
+    source = init if isinstance(init, Result) else None
+    carried = source is not None and resume is None and _carries_on(source, problem, algorithm)
+    plan = _plan(algorithm, steps, warmup, draws, thin, chunk, on_nonfinite, max_seconds, carried)
+    if carried and chains is None:
+        assert source is not None
+        chains = len(source.trail.carry.alive)
+    n_chains = _positive("chains", algorithm.default_chains if chains is None else chains)
+    _warn_if_tiny_on_gpu(problem)
+    keys = _fold(jax.random.fold_in(run_key, _RUN), n_chains)
+    meta = _meta(problem, algorithm, run_key, n_chains, plan)
+    if resume is not None:
+        trail = _resumed(resume, meta, problem, algorithm, keys)
+    elif carried:
+        assert source is not None
+        if len(source.trail.carry.alive) != n_chains:
+            raise ValueError(f"init= has {len(source.trail.carry.alive)} chains; leave out chains=.")
+        trail = Trail(source.trail.carry)
+    else:
+        starts = _starts(problem, jax.random.fold_in(run_key, _START), n_chains, init)
+        trail = start(algorithm, problem, keys, starts)
+    if mesh is not None:
+        trail.carry, problem = lay_out(mesh, trail.carry, problem)
+    if checkpoint is not None:
+        callbacks = [*callbacks, Checkpointer(checkpoint, meta)]
+    return _go(problem, algorithm, run_key, keys, trail, plan, draws, progress, callbacks)
+
+
+def extend(
+    result: Result,
+    *,
+    steps: int,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    chunk: int | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    max_seconds: float | None = None,
+) -> Result:
+    """Carry a result on by `steps` recorded iterations; see `Result.extend`."""
+    if result.target is None or result.algorithm is None:
+        raise ValueError("extend needs infer.load(path, target, algorithm).")
+    _positive("steps", steps)
+    total = result.trail.taken + steps
+    plan = dataclasses.replace(result.plan, steps=total, chunk=chunk, max_seconds=max_seconds)
+    _check_thin(steps, plan.thin)
+    trail = dataclasses.replace(result.trail)
+    n_chains = len(trail.carry.alive)
+    keys = _fold(jax.random.fold_in(result.key, _RUN), n_chains)
+    if checkpoint is not None:
+        meta = _meta(result.target, result.algorithm, result.key, n_chains, plan)
+        callbacks = [*callbacks, Checkpointer(checkpoint, meta)]
+    draws = None if isinstance(result.algorithm, AbstractSampler) else result.z.shape[1]
+    return _go(
+        result.target, result.algorithm, result.key, keys, trail, plan, draws, progress, callbacks
+    )
+
+
+def as_key(key: Any) -> PRNGKey:
+    """A typed PRNG key from a key or an integer; anything else is refused."""
+    if isinstance(key, bool) or not isinstance(key, (int, np.integer, jax.Array, np.ndarray)):
+        raise TypeError(f"key must be an integer or a JAX PRNG key, got {key!r}; write key=0.")
+    if isinstance(key, (int, np.integer)):
+        return jax.random.key(int(key))
+    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        if key.shape == ():
+            return key
+    elif key.dtype == np.uint32 and key.shape == (2,):
+        return jax.random.wrap_key_data(jnp.asarray(key))
+    raise TypeError(
+        f"key must be one PRNG key, got an array of shape {key.shape} and type {key.dtype}; write "
+        "key=0 or key=jax.random.key(0)."
+    )
+
+
+def _go(
+    problem: Target,
+    algorithm: Algorithm,
+    key: PRNGKey,
+    keys: Key[Array, " chains"],
+    trail: Trail,
+    plan: Plan,
+    draws: int | None,
+    progress: bool,
+    callbacks: Sequence[Callback],
+) -> Result:
+    with ProgressBar(type(algorithm).__name__, progress) as bar:
+        outcome = run(algorithm, problem, keys, trail, plan, [bar, *callbacks])
+    for callback in callbacks:
+        if isinstance(callback, Checkpointer):
+            callback.save(trail)
+    result = conclude(
+        problem,
+        algorithm,
+        key,
+        jax.random.fold_in(key, _DRAW),
+        plan,
+        trail,
+        outcome,
+        DEFAULT_DRAWS if draws is None else draws,
+    )
+    if result.verdict.status != "ok":
+        console = Console(stderr=True, soft_wrap=True)
+        console.print(f"{type(algorithm).__name__} {result.verdict}", markup=False, highlight=False)
+    return result
+
+
+def _check_kind(problem: Any, algorithm: Any) -> None:
+    if isinstance(algorithm, type):
+        raise TypeError(
+            f"the algorithm must be an object, got the class; write infer.{algorithm.__name__}()."
+        )
+    if not isinstance(algorithm, (AbstractSampler, AbstractApproximator)):
+        raise TypeError(f"fit needs an algorithm such as infer.NUTS(), got {algorithm!r}.")
+    if not isinstance(problem, Target):
+        raise TypeError(
+            f"{type(algorithm).__name__} fits a target, got {type(problem).__name__}; write "
+            "infer.from_numpyro(model, ...) or infer.from_log_density(log_density, example)."
+        )
+    if algorithm.exact_target and not problem.exact:
+        raise ValueError(
+            f"{type(algorithm).__name__} needs the density on all rows, but this target takes "
+            f"minibatches (batch_size={problem.batch_size}). Write infer.fit(target.full(), ...), "
+            "or use a method that allows minibatches: infer.VI(), infer.SVGD()."
+        )
+
+
+def _plan(
+    algorithm: Algorithm,
+    steps: int | None,
+    warmup: int | None,
+    draws: int | None,
+    thin: int,
+    chunk: int | None,
+    on_nonfinite: str,
+    max_seconds: float | None,
+    carried: bool,
+) -> Plan:
+    """All numbers of a run, checked."""
+    name = type(algorithm).__name__
+    _positive("thin", thin)
+    if draws is not None:
+        _positive("draws", draws)
+    if isinstance(algorithm, AbstractSampler):
+        if draws is not None and steps is not None and steps != draws * thin:
+            raise ValueError(
+                f"steps={steps} and draws={draws} with thin={thin} do not agree; give one of them."
+            )
+        steps = draws * thin if draws is not None else steps
+        steps = algorithm.default_steps * thin if steps is None else steps
+        default = 0 if carried else algorithm.default_warmup
+        warmup = default if warmup is None else warmup
+    else:
+        if warmup:
+            raise ValueError(f"{name} has no warm-up; leave out warmup={warmup}.")
+        steps, warmup = algorithm.default_steps if steps is None else steps, 0
+    _positive("steps", steps)
+    _check_thin(steps, thin)
+    if not isinstance(warmup, (int, np.integer)) or warmup < 0:
+        raise ValueError(f"warmup must be an integer >= 0, got {warmup!r}.")
+    if chunk is not None:
+        _positive("chunk", chunk)
+    if on_nonfinite not in ("stop", "skip"):
+        raise ValueError(f'on_nonfinite must be "stop" or "skip", got {on_nonfinite!r}.')
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"max_seconds must be > 0, got {max_seconds!r}.")
+    return Plan(warmup, steps, thin, chunk, on_nonfinite == "skip", max_seconds)
+
+
+def _positive(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+    return int(value)
+
+
+def _check_thin(steps: int, thin: int) -> None:
+    if steps % thin:
+        raise ValueError(
+            f"steps={steps} is not a multiple of thin={thin}: the last {steps % thin} would be "
+            f"lost. Write steps={steps // thin * thin or thin}."
+        )
+
+
+def _warn_if_tiny_on_gpu(target: Target) -> None:
+    if jax.default_backend() == "gpu" and target.dim < 1000 and (target.size or 0) < 10_000:
+        warnings.warn(
+            f"a model of {target.dim} coordinates is usually slower on a GPU than on a CPU; to use "
+            'the CPU write jax.config.update("jax_platforms", "cpu") before anything else.',
+            stacklevel=3,
+        )
+
+
+@eqx.filter_jit
+def _fold(key: PRNGKey, chains: int) -> Key[Array, " chains"]:
+    return jax.vmap(lambda c: jax.random.fold_in(key, c))(jnp.arange(chains))
+
+
+@eqx.filter_jit
+def _search(target: Target, keys: Key[Array, " chains"]) -> tuple[Points, Array]:
+    return jax.vmap(target.search_start)(keys)
+
+
+@eqx.filter_jit
+def _finite(target: Target, z: Points) -> Array:
+    value, score = evaluate(target, z)
+    return jnp.isfinite(value) & jnp.all(jnp.isfinite(score), axis=-1)
+
+
+@eqx.filter_jit
+def _unconstrain(target: Target, values: dict[str, Array]) -> Vector:
+    return target.unconstrain(values)
+
+
+def _starts(target: Target, key: PRNGKey, chains: int, init: Any) -> Points:
+    """A finite starting point per chain, or an error that names the site at fault."""
+    full = target.full()
+    if init is None:
+        starts, ok = _search(full, _fold(key, chains))
+    else:
+        if isinstance(init, Result):
+            starts = _starts_from(init, key, chains)
+        else:
+            starts = _starts_at(full, init, chains)
+        ok = _finite(full, starts)
+    bad = np.flatnonzero(~np.asarray(ok))
+    if len(bad):
+        raise ValueError(explain_start(full, starts[bad[0]]))
+    return starts
+
+
+def _starts_from(result: Result, key: PRNGKey, chains: int) -> Points:
+    if isinstance(result.algorithm, AbstractApproximator):
+        z = result.z[result.best]
+        if chains == 1:
+            return jnp.asarray(z.mean(axis=0)[None])
+        return jnp.asarray(z[np.asarray(jax.random.randint(key, (chains,), 0, len(z)))])
+    return jnp.asarray(result.z[np.arange(chains) % len(result.z), -1 - np.arange(chains) // len(result.z)])
+
+
+def _starts_at(target: Target, init: Any, chains: int) -> Points:
+    values = target.model.named(init)
+    shapes = {site.name: site.shape for site in target.sites}
+    if set(values) != set(shapes):
+        raise ValueError(
+            f"init must give every site: needed {sorted(shapes)}, got {sorted(values)}."
+        )
+    values = {name: jnp.asarray(v, jnp.zeros(()).dtype) for name, v in values.items()}
+    found = {name: tuple(v.shape) for name, v in values.items()}
+    if found == shapes:
+        return jnp.tile(_unconstrain(target, values), (chains, 1))
+    if found == {name: (chains, *shape) for name, shape in shapes.items()}:
+        return jnp.stack(
+            [_unconstrain(target, {k: v[c] for k, v in values.items()}) for c in range(chains)]
+        )
+    raise ValueError(
+        f"init has shapes {found}; needed are {shapes}, or the same with a leading axis of "
+        f"{chains} chains."
+    )
+
+
+def _carries_on(result: Result, target: Target, algorithm: Algorithm) -> bool:
+    """Is this the same kind of run, so that its states can go on as they are?"""
+    if result.target is None or type(result.algorithm) is not type(algorithm):
+        return False
+    same = eqx.tree_equal(result.algorithm, algorithm) is True or describe(
+        algorithm
+    ) == describe(result.algorithm)
+    return bool(same) and fingerprint(result.target) == fingerprint(target)
+
+
+def _meta(
+    target: Target, algorithm: Algorithm, key: PRNGKey, chains: int, plan: Plan
+) -> dict[str, Any]:
+    return {
+        "algorithm": type(algorithm).__name__,
+        "settings": describe(algorithm),
+        "target": fingerprint(target),
+        "key": np.asarray(jax.random.key_data(key)).tolist(),
+        "chains": chains,
+        "warmup": plan.warmup,
+        "thin": plan.thin,
+        "steps": plan.steps,
+        "skip_nonfinite": plan.skip_nonfinite,
+    }
+
+
+def _resumed(
+    path: str | os.PathLike[str],
+    meta: dict[str, Any],
+    target: Target,
+    algorithm: Algorithm,
+    keys: Key[Array, " chains"],
+) -> Trail:
+    """The trail of a file, after making sure that it belongs to this very run."""
+    arrays, stored = read(path)
+    if stored["algorithm"] != meta["algorithm"]:
+        raise ValueError(
+            f"{path} is a run of {stored['algorithm']}, not of {meta['algorithm']}; resume it with "
+            f"infer.{stored['algorithm']}(...)."
+        )
+    there, here = stored["target"], meta["target"]
+    if there["sites"] != here["sites"]:
+        raise ValueError(
+            f"{path} is a run on another model: its sites (name, shape, support) are "
+            f"{there['sites']}, those of this target are {here['sites']}."
+        )
+    if not np.allclose(there["log_prob"], here["log_prob"], rtol=1e-4, equal_nan=True):
+        raise ValueError(
+            f"{path} is a run on another posterior: the sites agree, but the log density differs "
+            f"({there['log_prob']} there, {here['log_prob']} here). Other data? Start afresh with "
+            "init=infer.load(path) to use its draws as starts."
+        )
+    for name in ("settings", "key", "chains", "warmup", "thin", "skip_nonfinite"):
+        if stored[name] != meta[name]:
+            raise ValueError(
+                f"{path} was run with {name} = {stored[name]}, now it is {meta[name]}; a resumed "
+                "run must be the same run. To start from its draws write init=infer.load(path)."
+            )
+    return unpack(arrays, stored["trail"], algorithm, target, keys)

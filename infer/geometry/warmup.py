@@ -1,0 +1,118 @@
+"""Warm-up in windows: a step size by dual averaging, a preconditioner from the draws.
+
+One engine for every sampler; the schedule, its constants and the regularization are Stan's.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from infer.core.linalg import Moments
+from infer.core.types import Count, Flag, Scalar, Vector
+from infer.geometry.scale import AbstractPreconditioner, Scale, scale_of
+
+GAMMA, T0, KAPPA = 0.05, 10.0, 0.75
+
+
+class DualAveraging(eqx.Module):
+    """Nesterov's dual averaging of log step sizes (Hoffman and Gelman, JMLR 15, 2014)."""
+
+    mu: Scalar
+    error: Scalar
+    log_average: Scalar
+    t: Count
+
+    def update(self, shortfall: Scalar) -> tuple["DualAveraging", Scalar]:
+        """Take in (target - observed) acceptance; returns the next log step size to try."""
+        t = self.t + 1
+        when = t.astype(self.mu.dtype)
+        error = self.error + (shortfall - self.error) / (when + T0)
+        log_step = self.mu - jnp.sqrt(when) / GAMMA * error
+        weight = when**-KAPPA
+        average = weight * log_step + (1 - weight) * self.log_average
+        return DualAveraging(self.mu, error, average, t), log_step
+
+
+def restart(step_size: Scalar) -> DualAveraging:
+    """Dual averaging around ten times this step size."""
+    log_step = jnp.log(step_size)
+    zero = jnp.zeros_like(log_step)
+    return DualAveraging(log_step + jnp.log(10.0).astype(log_step.dtype), zero, log_step, jnp.asarray(0))
+
+
+class Tuning(eqx.Module):
+    """What warm-up learns, and what it needs to go on learning."""
+
+    step_size: Scalar
+    scale: Scale
+    averaging: DualAveraging
+    moments: Moments
+
+
+def untuned(preconditioner: AbstractPreconditioner, step_size: Scalar, like: Vector) -> Tuning:
+    """The tuning of a run that has not warmed up: this step size and the identity."""
+    step_size = step_size.astype(like.dtype)
+    blank, scale = preconditioner.blank(like), preconditioner.identity(like)
+    return Tuning(step_size, scale, restart(step_size), blank)
+
+
+def window(i: Count, n: Count) -> tuple[Flag, Flag]:
+    """Is warm-up iteration i of n in a window that collects draws, and does it end one?
+
+    Stan's schedule: 75 iterations for the step size alone, windows of 25, 50, 100, ... of which
+    the last is stretched to leave 50 iterations for the final step size; 15 % and 10 % instead of
+    75 and 50 where n < 150; step size alone where n < 20.
+    """
+    short = n < 150
+    first = jnp.where(short, (15 * n) // 100, 75)
+    last = n - jnp.where(short, n // 10, 50)
+    base = jnp.where(short, last - first, 25)
+    doubling = 2 ** jnp.arange(24)
+    ends = first + base * (2 * doubling - 1)  # of windows of base, 2 base, 4 base, ...
+    regular = ends + 2 * base * doubling <= last  # else it is stretched to `last`
+    ending = jnp.any((i + 1 == ends) & regular) | (i + 1 == last)
+    collecting = (i >= first) & (i < last) & (n >= 20)
+    return collecting, ending & collecting
+
+
+def tune(
+    tuning: Tuning,
+    preconditioner: AbstractPreconditioner,
+    position: Vector,
+    acceptance: Scalar,
+    aim: Scalar,
+    i: Count,
+    n: Count,
+) -> Tuning:
+    """The tuning after warm-up iteration i of n, which left the chain at `position`.
+
+    At the end of each window M becomes the regularized covariance of the window's draws,
+
+        M = (m / (m + 5)) Cov + 1e-3 (5 / (m + 5)) I,
+
+    and the step size starts afresh; after the last iteration it is the averaged one.
+    """
+    averaging, log_step = tuning.averaging.update(aim - acceptance)
+    collecting, ending = window(i, n)
+    grown = tuning.moments.add(position)
+    moments = jax.tree.map(lambda a, b: jnp.where(collecting, a, b), grown, tuning.moments)
+
+    def refresh(_: None) -> tuple[Scale, DualAveraging, Array, Moments]:
+        m = moments.count.astype(position.dtype)
+        covariance = m / (m + 5) * moments.covariance()
+        ridge = 5e-3 / (m + 5)
+        dense = covariance.ndim == 2
+        covariance += ridge * (jnp.eye(position.shape[0], dtype=position.dtype) if dense else 1)
+        scale = scale_of(covariance)
+        sane = jnp.all(jnp.isfinite(scale.factor))  # a Cholesky under jit returns NaN, not an error
+        scale = jax.tree.map(lambda a, b: jnp.where(sane, a, b), scale, tuning.scale)
+        fresh = restart(jnp.exp(averaging.log_average))
+        return scale, fresh, fresh.log_average, preconditioner.blank(position)
+
+    def keep(_: None) -> tuple[Scale, DualAveraging, Array, Moments]:
+        return tuning.scale, averaging, log_step, moments
+
+    scale, averaging, log_step, moments = jax.lax.cond(ending, refresh, keep, None)
+    log_step = jnp.where(i + 1 == n, averaging.log_average, log_step)
+    return Tuning(jnp.exp(log_step), scale, averaging, moments)

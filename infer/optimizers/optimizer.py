@@ -1,0 +1,107 @@
+"""Optax transformations whose hyper-parameters are data, not parts of the program."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array
+
+
+class Optimizer(eqx.Module):
+    """An optax factory together with the hyper-parameters that it will be called with.
+
+    Stands wherever an `optax.GradientTransformation` stands. The transformation is built anew
+    inside every trace, so that another learning rate compiles nothing and a sweep over learning
+    rates is a `vmap`. Make one with `infer.optimizer`.
+
+    Attributes:
+        factory: what makes the transformation, for instance `optax.adam`.
+        hyperparameters: numbers by name, arrays of the default float type.
+        options: everything else by name (schedules, flags, counts); part of the program.
+    """
+
+    factory: Callable[..., optax.GradientTransformation] = eqx.field(static=True)
+    hyperparameters: dict[str, Array]
+    options: tuple[tuple[str, Any], ...] = eqx.field(static=True, default=())
+
+    def _build(self, like: Any) -> optax.GradientTransformation:
+        leaves = jax.tree.leaves(like)
+        dtype = jnp.result_type(*leaves) if leaves else jnp.zeros(()).dtype
+        numbers = {name: value.astype(dtype) for name, value in self.hyperparameters.items()}
+        return self.factory(**numbers, **dict(self.options))
+
+    def init(self, params: Any) -> optax.OptState:
+        """The state before the first update of `params`, strongly typed."""
+        state = self._build(params).init(params)
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), state)
+
+    def update(
+        self, updates: Any, state: optax.OptState, params: Any = None
+    ) -> tuple[Any, optax.OptState]:
+        """What to add to `params`, given the gradient `updates` of what is minimized."""
+        return self._build(updates).update(updates, state, params)
+
+
+def optimizer(
+    factory: Callable[..., optax.GradientTransformation], **hyperparameters: Any
+) -> Optimizer:
+    """An optax optimizer whose learning rate can change without a new compilation.
+
+        infer.optimizer(optax.adam, learning_rate=0.02, b1=0.8)
+
+    Numbers and arrays become data. Schedules, flags, None and those integers that the factory
+    itself declares as integers (`memory_size` of `optax.lbfgs`) stay part of the program, so a
+    new schedule object compiles anew. A factory that branches on the value of a number cannot
+    have it as data: give it as `functools.partial(factory, name=value)`, and keep that object.
+
+    Args:
+        factory: a function that returns an optax transformation.
+        hyperparameters: its arguments by name; `learning_rate` is a positive number or a
+            schedule (a function of the step).
+
+    Raises:
+        TypeError: for a name that the factory does not take, naming those that it does.
+        ValueError: for a negative learning rate.
+    """
+    signature = inspect.signature(factory).parameters
+    name = getattr(factory, "__name__", repr(factory))
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.values())
+    unknown = [] if open_ended else [key for key in hyperparameters if key not in signature]
+    if unknown:
+        raise TypeError(
+            f"{name} takes no hyper-parameter {', '.join(map(repr, unknown))}. "
+            f"It takes: {', '.join(signature)}."
+        )
+    numbers: dict[str, Array] = {}
+    options: list[tuple[str, Any]] = []
+    for key, value in hyperparameters.items():
+        if _is_number(value) and not (isinstance(value, int) and _counts(signature.get(key))):
+            numbers[key] = jnp.asarray(value, jnp.zeros(()).dtype)
+        else:
+            options.append((key, value))
+    rate = numbers.get("learning_rate")
+    if rate is not None and not isinstance(rate, jax.core.Tracer) and bool(jnp.any(rate < 0)):
+        positive = hyperparameters["learning_rate"]
+        raise ValueError(
+            f"{name} got learning_rate={positive}; every method here minimizes and sets the sign "
+            f"itself. Write `learning_rate={-positive}`."
+        )
+    return Optimizer(factory, numbers, tuple(options))
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float | np.number | np.ndarray | jax.Array)
+    return number and not isinstance(value, bool)
+
+
+def _counts(parameter: inspect.Parameter | None) -> bool:
+    """Does the factory declare this parameter as an integer?"""
+    if parameter is None:
+        return False
+    by_default = isinstance(parameter.default, int) and not isinstance(parameter.default, bool)
+    return by_default or parameter.annotation in (int, "int")

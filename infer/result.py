@@ -1,0 +1,261 @@
+"""What a fit returns: draws by name, where they came from, and whether to trust them."""
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from infer.core.algorithm import AbstractSampler, Algorithm
+from infer.core.evidence import Verdict
+from infer.core.outcome import Outcome
+from infer.core.posterior import Chains, Posterior
+from infer.core.target import Target
+from infer.core.types import PRNGKey, Values
+from infer.run.loop import Plan, Trail
+from infer.summary import Summary, summarize
+
+if TYPE_CHECKING:
+    import xarray
+
+
+@eqx.filter_jit
+def constrain(target: Target, z: Array) -> Values:
+    """Named values on their supports for flat draws (n, d), 256 at a time."""
+    return jax.lax.map(target.constrain, z, batch_size=256)
+
+
+@dataclasses.dataclass(frozen=True)
+class Timings:
+    """Seconds spent, compilation apart from running."""
+
+    compile: float
+    warmup: float
+    run: float
+    verdict: float
+
+
+class Result:
+    """The answer of `infer.fit`.
+
+    Attributes:
+        verdict: whether the fit can be trusted, with the evidence.
+        outcome: how the run ended.
+        z: draws on the unconstrained scale, (chain, draw, d).
+        log_prob: log density of the target at `z` (log Jacobian included), (chain, draw).
+        log_q: log density of the fit at `z`, same space, or None where the fit has no density.
+        timings: seconds, compilation apart.
+        gradients: gradients of the log density spent on the fit, all chains together.
+        target, algorithm: what was fitted, with what; None in a result loaded without them.
+        loss_change: fall of the loss at the end of an optimization and its standard error.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: Target | None,
+        algorithm: Algorithm | None,
+        key: PRNGKey,
+        plan: Plan,
+        trail: Trail,
+        outcome: Outcome,
+        verdict: Verdict,
+        z: np.ndarray,
+        log_prob: np.ndarray,
+        log_q: np.ndarray | None,
+        timings: Timings,
+        algorithm_name: str,
+        settings: str,
+        named: dict[str, np.ndarray] | None = None,
+        names: list[str] | None = None,
+    ) -> None:
+        self.target = target
+        self.algorithm = algorithm
+        self.key = key
+        self.plan = plan
+        self.trail = trail
+        self.outcome = outcome
+        self.verdict = verdict
+        self.z = z
+        self.log_prob = log_prob
+        self.log_q = log_q
+        self.timings = timings
+        self.algorithm_name = algorithm_name
+        self.settings = settings
+        self.gradients = trail.gradients
+        self._named = named
+        self.coordinate_names = names or (target.coordinate_names() if target else [])
+
+    @property
+    def posteriors(self) -> list[Posterior]:
+        """One posterior per chain or restart; a sampler has a single one, of all its chains."""
+        algorithm = self._require(self.algorithm, "posteriors")
+        if isinstance(algorithm, AbstractSampler):
+            return [Chains(jax.numpy.asarray(self.z))]
+        states = self.trail.carry.states
+        chains = len(self.trail.carry.alive)
+        return [
+            algorithm.posterior(jax.tree.map(lambda leaf, c=c: leaf[c], states))
+            for c in range(chains)
+        ]
+
+    @property
+    def posterior(self) -> Posterior:
+        """The posterior; with several restarts, the one with the best final objective."""
+        return self.posteriors[self.best]
+
+    @property
+    def best(self) -> int:
+        """Index of the restart with the lowest mean loss over the last quarter of the run."""
+        if self.algorithm is None or isinstance(self.algorithm, AbstractSampler):
+            return 0
+        return best_restart(self.trail)
+
+    @property
+    def history(self) -> dict[str, np.ndarray]:
+        """Recorded loss and statistics by name, each (chain, step)."""
+        record = self.trail.record()
+        return {
+            name.removeprefix("stats/"): np.swapaxes(values, 0, 1)
+            for name, values in record.items()
+            if name != "position"
+        }
+
+    def draws(self) -> dict[str, np.ndarray]:
+        """Draws by name on the constrained scale, (chain, draw, *shape), deterministic included."""
+        if self._named is None:
+            target = self._require(self.target, "draws")
+            chains, n, d = self.z.shape
+            flat = constrain(target.full(), jax.numpy.asarray(self.z.reshape(-1, d)))
+            self._named = {
+                name: np.asarray(value).reshape(chains, n, *value.shape[1:])
+                for name, value in flat.items()
+            }
+        return self._named
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Draws of one variable, (chain, draw, *shape)."""
+        draws = self.draws()
+        if name not in draws:
+            raise KeyError(f"no variable named {name!r}; there are {sorted(draws)}")
+        return draws[name]
+
+    def summary(self) -> Summary:
+        """Mean, sd, quantiles per variable, and the verdict: `print(result.summary())`."""
+        return summarize(self)
+
+    def to_arviz(self, *, log_likelihood: bool = False, predictive: bool = False) -> "xarray.DataTree":
+        """The result as an `xarray.DataTree` for ArviZ.
+
+        Groups: posterior, sample_stats (`lp`, `log_q` where there is one, statistics per draw),
+        fit (loss history, verdict), observed_data, constant_data, and on demand log_likelihood
+        (unscaled, computed in chunks) and posterior_predictive.
+        """
+        from infer.bridges.arviz import to_datatree
+
+        return to_datatree(self, log_likelihood=log_likelihood, predictive=predictive)
+
+    def log_likelihood(self, chunk: int = 256) -> dict[str, np.ndarray]:
+        """Unscaled log likelihood per observation, (chain, draw, *observations)."""
+        target = self._require(self.target, "log_likelihood").full()
+        chains, n, d = self.z.shape
+        flat = self.z.reshape(-1, d)
+        parts = [
+            jax.tree.map(np.asarray, _log_likelihood(target, flat[i : i + chunk]))
+            for i in range(0, len(flat), chunk)
+        ]
+        if not parts or not parts[0]:
+            raise ValueError(
+                "this target has no pointwise log likelihood: give from_log_density the two parts "
+                "log_prior=... and log_likelihood=... (one value per row), or use from_numpyro."
+            )
+        joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+        return {k: v.reshape(chains, n, *v.shape[1:]) for k, v in joined.items()}
+
+    def predict(
+        self, *args: Any, key: Any, chunk: int = 256, **kwargs: Any
+    ) -> dict[str, np.ndarray]:
+        """Posterior predictive draws at new inputs, (chain, draw, *shape) by name.
+
+        Args:
+            args: the model's arguments, with None in the place of what is to be predicted.
+            key: a PRNG key or an integer.
+            chunk: draws per device call; bounds the memory.
+            kwargs: the model's keyword arguments.
+        """
+        from infer.fit import as_key
+
+        target = self._require(self.target, "predict").full()
+        chains, n, d = self.z.shape
+        flat = self.z.reshape(-1, d)
+        keys = jax.random.split(as_key(key), len(flat))
+        parts = [
+            jax.tree.map(
+                np.asarray, _predict(target, keys[i : i + chunk], flat[i : i + chunk], args, kwargs)
+            )
+            for i in range(0, len(flat), chunk)
+        ]
+        joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
+        return {k: v.reshape(chains, n, *v.shape[1:]) for k, v in joined.items()}
+
+    def extend(self, *, steps: int, **options: Any) -> "Result":
+        """The same run carried on by `steps` steps, without warming up again.
+
+        Bit for bit what one longer run would have given. `options` are those of `infer.fit` that
+        do not change the run: progress, callbacks, chunk, checkpoint, max_seconds.
+        """
+        from infer.fit import extend
+
+        return extend(self, steps=steps, **options)
+
+    def examine(self, *, key: Any) -> Verdict:
+        """The verdict of the expensive checks: a NUTS cross-check, a mode search, restarts."""
+        from infer.examine import examine
+
+        return examine(self, key=key)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write draws, history, verdict and states to one file; see `infer.load`."""
+        from infer.persist import save
+
+        save(self, path)
+
+    def _require(self, thing: Any, what: str) -> Any:
+        if thing is None:
+            raise ValueError(
+                f"{what} needs the target and the algorithm, which a file does not hold: "
+                "write infer.load(path, target, algorithm)."
+            )
+        return thing
+
+    def __repr__(self) -> str:
+        chains, n, d = self.z.shape
+        return (
+            f"<Result of {self.algorithm_name}: {chains} x {n} draws of {d} coordinates, "
+            f"{self.verdict.status}>"
+        )
+
+
+def best_restart(trail: Trail) -> int:
+    """Index of the restart with the lowest mean loss over the last quarter of a run."""
+    losses = trail.losses()
+    if not len(losses):
+        return 0
+    tail = losses[-max(1, len(losses) // 4) :].mean(axis=0)
+    return int(np.argmin(np.where(np.isfinite(tail), tail, np.inf)))
+
+
+@eqx.filter_jit
+def _log_likelihood(target: Target, z: Array) -> Values:
+    return jax.vmap(target.log_likelihood)(z)
+
+
+@eqx.filter_jit
+def _predict(target: Target, keys: Array, z: Array, args: tuple, kwargs: dict) -> Values:
+    def one(key: Array, z: Array) -> Values:
+        return target.model.predict(key, target.unravel(z), args, kwargs)
+
+    return jax.vmap(one)(keys, z)

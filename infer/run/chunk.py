@@ -1,0 +1,148 @@
+"""The compiled part of a run: some steps of every chain, recorded in a buffer."""
+
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int, Key
+
+from infer.core.algorithm import AbstractSampler, Algorithm, Info
+from infer.core.problem import AbstractProblem
+from infer.core.types import Count, Flag, State
+
+
+class Carry(eqx.Module):
+    """All that a run must remember between steps; every leaf has a leading `chains` axis.
+
+    Attributes:
+        states: the algorithm's states.
+        alive: False for a chain that met a non-finite value under the policy "stop".
+        nonfinite: refused steps per chain.
+        first: global step of the first refused step per chain, -1 if none.
+    """
+
+    states: State
+    alive: Bool[Array, " chains"]
+    nonfinite: Int[Array, " chains"]
+    first: Int[Array, " chains"]
+
+
+class Schedule(eqx.Module):
+    """Which steps to take, as numbers, so that none of them compiles anything.
+
+    Attributes:
+        start: steps already taken in this phase; step i of a phase uses `fold_in(key, offset + i)`.
+        count: steps to take now, a multiple of `thin` unless warming up.
+        thin: the last of every `thin` steps is recorded.
+        offset: global number of the first step of the phase.
+        warmup: length of the warm-up phase.
+        skip: refuse a non-finite step and go on, instead of halting that chain.
+    """
+
+    start: Count
+    count: Count
+    thin: Count
+    offset: Count
+    warmup: Count
+    skip: Flag
+
+
+def record_of(algorithm: Algorithm, state: State, info: Info) -> dict[str, Array]:
+    """What is kept of one step: loss, statistics, and a sampler's position."""
+    record = {"loss": info.loss} | {f"stats/{name}": v for name, v in info.stats.items()}
+    if isinstance(algorithm, AbstractSampler):
+        record["position"] = algorithm.position(state)
+    return record
+
+
+def _finite(tree: Any) -> Flag:
+    checks = [
+        jnp.all(jnp.isfinite(leaf))
+        for leaf in jax.tree.leaves(tree)
+        if eqx.is_inexact_array(leaf)
+    ]
+    return jnp.all(jnp.stack(checks))
+
+
+@eqx.filter_jit
+def begin(
+    algorithm: Algorithm, problem: AbstractProblem, keys: Key[Array, " chains"], starts: Any
+) -> Carry:
+    """The first carry: `init` of every chain at its own start (None: the problem's own choice)."""
+
+    def init(key: Array, start: Any) -> State:
+        placed = problem if start is None else problem.at(start)
+        return algorithm.init(key, placed)
+
+    states = jax.vmap(init)(keys, starts)
+    chains = keys.shape[0]
+    return Carry(
+        states,
+        jax.vmap(_finite)(states),
+        jnp.zeros(chains, jnp.int32),
+        jnp.full(chains, -1, jnp.int32),
+    )
+
+
+@eqx.filter_jit
+def advance(
+    algorithm: Algorithm,
+    problem: AbstractProblem,
+    keys: Key[Array, " chains"],
+    carry: Carry,
+    schedule: Schedule,
+    rows: int,
+    warming: bool,
+) -> tuple[Carry, dict[str, Array], Int[Array, " chains"]]:
+    """Take `schedule.count` steps of every chain and record them in a buffer of `rows` rows.
+
+    A `fori_loop` with a dynamic trip count: any number of steps runs the same compiled program,
+    so neither chunk size nor the total changes a bit of the result. Returns the carry, the
+    buffer (rows, chains, ...), and the gradients spent per chain. While warming up nothing is
+    recorded.
+    """
+
+    def one_chain(key: Array, state: State, i: Array) -> tuple[State, Info]:
+        step_key = jax.random.fold_in(key, schedule.offset + i)
+        rows_key, move_key = jax.random.split(step_key)
+        sample = problem.subsample(rows_key)
+        if warming:
+            return algorithm.adapt(move_key, sample, state, i, schedule.warmup)
+        return algorithm.step(move_key, sample, state)
+
+    def body(j: Array, loop: tuple[Carry, dict[str, Array], Array]):
+        carry, buffer, gradients = loop
+        i = schedule.start + j
+        states, info = jax.vmap(one_chain, (0, 0, None))(keys, carry.states, i)
+        ok = jax.vmap(_finite)((states, info.loss))
+        take = ok & carry.alive
+        refused = ~ok & carry.alive
+
+        def select(new: Array, old: Array) -> Array:
+            return jnp.where(take.reshape(take.shape + (1,) * (new.ndim - 1)), new, old)
+
+        states = jax.tree.map(select, states, carry.states)
+        step = (schedule.offset + i).astype(jnp.int32)
+        carry = Carry(
+            states,
+            take | (carry.alive & schedule.skip),
+            carry.nonfinite + refused.astype(jnp.int32),
+            jnp.where(refused & (carry.first < 0), step, carry.first),
+        )
+        if not warming:
+            slot = i // schedule.thin - schedule.start // schedule.thin
+            record = jax.vmap(lambda s, f: record_of(algorithm, s, f))(states, info)
+            buffer = jax.tree.map(lambda b, v: b.at[slot].set(v), buffer, record)
+        return carry, buffer, gradients + info.gradients.astype(gradients.dtype)
+
+    def blank() -> dict[str, Array]:
+        def shape(key: Array, state: State) -> dict[str, Array]:
+            return record_of(algorithm, *one_chain(key, state, schedule.start))
+
+        shapes = jax.eval_shape(jax.vmap(shape), keys, carry.states)
+        return {k: jnp.zeros((rows, *s.shape), s.dtype) for k, s in shapes.items()}
+
+    gradients = jnp.zeros(keys.shape[0], jnp.int32)
+    buffer = {} if warming else blank()
+    return jax.lax.fori_loop(0, schedule.count, body, (carry, buffer, gradients))

@@ -1,0 +1,52 @@
+"""Laying a run out over devices."""
+
+from typing import TypeVar
+
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from infer.core.target import Target
+from infer.run.chunk import Carry
+
+Tree = TypeVar("Tree")
+AXES = ("chains", "particles", "data")
+
+
+def lay_out(mesh: Mesh, carry: Carry, target: Target) -> tuple[Carry, Target]:
+    """Put a run's states and data on a mesh with one axis named "chains", "particles" or "data".
+
+    "chains" splits the leading axis of every state, "particles" the second axis of states with
+    three, "data" the leading axis of the data rows; everything else is replicated. The numbers
+    agree with those of one device to rounding.
+    """
+    if len(mesh.axis_names) != 1 or mesh.axis_names[0] not in AXES:
+        raise ValueError(f"mesh needs one axis named one of {AXES}, got {mesh.axis_names}.")
+    axis, devices = mesh.axis_names[0], mesh.size
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def place(leaf: jax.Array, position: int, length: int | None = None) -> jax.Array:
+        fits = leaf.ndim > position and leaf.shape[position] % devices == 0
+        if not fits or (length is not None and leaf.shape[position] != length):
+            return jax.device_put(leaf, whole)
+        spec = PartitionSpec(*(None,) * position, axis)
+        return jax.device_put(leaf, NamedSharding(mesh, spec))
+
+    def each(tree: Tree, position: int | None, length: int | None = None) -> Tree:
+        def move(leaf: object) -> object:
+            if not isinstance(leaf, jax.Array):
+                return leaf
+            return jax.device_put(leaf, whole) if position is None else place(leaf, position, length)
+
+        return jax.tree.map(move, tree)
+
+    if axis == "chains":
+        chains = carry.alive.shape[0]
+        if chains % devices:
+            raise ValueError(f"{chains} chains do not divide over {devices} devices.")
+        return each(carry, 0), each(target, None)
+    if axis == "data":
+        if target.size is None or target.size % devices:
+            raise ValueError(f"{target.size} data rows do not divide over {devices} devices.")
+        return each(carry, None), each(target, 0, target.size)
+    states = jax.tree.map(lambda x: place(x, 1) if x.ndim == 3 else jax.device_put(x, whole), carry)
+    return states, each(target, None)

@@ -1,0 +1,217 @@
+"""The only run loop: the host's side of it, between compiled chunks."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from infer.core.algorithm import AbstractApproximator, Algorithm
+from infer.core.outcome import Ending, Outcome
+from infer.core.problem import AbstractProblem
+from infer.run.chunk import Carry, Schedule, advance, begin
+
+BUFFER_BYTES = 64 * 2**20  # one chunk's records on the device
+BUFFER_ROWS = 512
+SECONDS_PER_CHUNK = 0.5  # what the loop aims at when `chunk` is left to it
+
+
+@dataclasses.dataclass
+class Trail:
+    """A run so far: everything needed to look at it, to go on with it, or to save it.
+
+    Attributes:
+        carry: states of all chains.
+        warmed: warm-up iterations done.
+        taken: recorded iterations done, before thinning.
+        chunks: what was recorded, by name, each (rows, chains, ...).
+        gradients: gradients of the log density spent, all chains together.
+        seconds: time spent running compiled steps.
+        compile_seconds: time spent compiling them.
+    """
+
+    carry: Carry
+    warmed: int = 0
+    taken: int = 0
+    chunks: list[dict[str, np.ndarray]] = dataclasses.field(default_factory=list)
+    gradients: int = 0
+    seconds: float = 0.0
+    warmup_seconds: float = 0.0
+    compile_seconds: float = 0.0
+
+    def record(self) -> dict[str, np.ndarray]:
+        """All records so far, by name, each (rows, chains, ...); joined once and kept so."""
+        if len(self.chunks) > 1:
+            joined = {k: np.concatenate([c[k] for c in self.chunks]) for k in self.chunks[0]}
+            self.chunks = [joined]
+        return self.chunks[0] if self.chunks else {}
+
+    def losses(self) -> np.ndarray:
+        """Recorded losses (rows, chains)."""
+        return self.record().get("loss", np.zeros((0, len(self.carry.alive))))
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How a run is to go; see `infer.fit` for the meaning of each entry."""
+
+    warmup: int
+    steps: int
+    thin: int = 1
+    chunk: int | None = None
+    skip_nonfinite: bool = False
+    max_seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """What a callback sees after every chunk.
+
+    Attributes:
+        phase: "warmup" or "steps".
+        step: iterations done in this phase.
+        total: iterations planned for this phase.
+        loss: last recorded loss per chain; empty during warm-up.
+        trail: the whole run so far, to be read and not changed.
+    """
+
+    phase: str
+    step: int
+    total: int
+    loss: np.ndarray
+    trail: Trail
+
+
+Callback = Callable[[Progress], Any]
+
+
+def start(
+    algorithm: Algorithm, problem: AbstractProblem, keys: Key[Array, " chains"], starts: Any
+) -> Trail:
+    """A run of no steps yet."""
+    clock = time.perf_counter()
+    carry = jax.block_until_ready(begin(algorithm, problem, keys, starts))
+    return Trail(carry, compile_seconds=time.perf_counter() - clock)
+
+
+def run(
+    algorithm: Algorithm,
+    problem: AbstractProblem,
+    keys: Key[Array, " chains"],
+    trail: Trail,
+    plan: Plan,
+    callbacks: Sequence[Callback] = (),
+) -> Outcome:
+    """Carry a trail on until its plan is done, its rule fires, or something stops it.
+
+    The trail is changed in place, chunk by chunk, so that whatever stops the run, all that was
+    done until then is kept. A callback stops the run by returning True; Ctrl-C by being pressed.
+    """
+    deadline = None if plan.max_seconds is None else time.perf_counter() + plan.max_seconds
+    ending = Ending.FINISHED
+    try:
+        for warming in (True, False):
+            ending = _phase(algorithm, problem, keys, trail, plan, callbacks, deadline, warming)
+            if ending is not Ending.FINISHED:
+                break
+    except KeyboardInterrupt:
+        ending = Ending.INTERRUPTED
+    nonfinite, first = np.asarray(trail.carry.nonfinite), np.asarray(trail.carry.first)
+    return Outcome(ending, trail.taken, tuple(map(int, nonfinite)), tuple(map(int, first)))
+
+
+def _phase(
+    algorithm: Algorithm,
+    problem: AbstractProblem,
+    keys: Key[Array, " chains"],
+    trail: Trail,
+    plan: Plan,
+    callbacks: Sequence[Callback],
+    deadline: float | None,
+    warming: bool,
+) -> Ending:
+    total = plan.warmup if warming else plan.steps
+    thin = 1 if warming else plan.thin
+    rows = _rows(algorithm, trail, plan)
+    rule = algorithm.stopping if isinstance(algorithm, AbstractApproximator) else None
+    done = trail.warmed if warming else trail.taken
+    if done >= total:
+        return Ending.FINISHED
+    size = rows if plan.chunk is not None else min(rows, 16)
+
+    def go(count: int) -> float:
+        schedule = Schedule(
+            *(np.int32(v) for v in (done, count, thin, 0 if warming else plan.warmup, plan.warmup)),
+            np.bool_(plan.skip_nonfinite),
+        )
+        clock = time.perf_counter()
+        carry, buffer, gradients = jax.block_until_ready(
+            advance(algorithm, problem, keys, trail.carry, schedule, rows, warming)
+        )
+        seconds = time.perf_counter() - clock
+        if count == 0:
+            return seconds
+        changes = {"carry": carry, "gradients": trail.gradients + int(np.sum(gradients))}
+        if warming:
+            changes |= {"warmed": done + count, "warmup_seconds": trail.warmup_seconds + seconds}
+        else:
+            kept = {k: np.asarray(v)[: count // thin] for k, v in buffer.items()}
+            changes |= {"taken": done + count, "seconds": trail.seconds + seconds}
+            changes["chunks"] = [*trail.chunks, kept]
+        vars(trail).update(changes)  # in one go: Ctrl-C finds a trail before or after, not between
+        return seconds
+
+    trail.compile_seconds += go(0)  # zero steps of the real program: compilation alone
+    while done < total:
+        limit = total
+        if rule is not None:
+            limit = min(limit, (done // rule.looks_at(thin) + 1) * rule.looks_at(thin))
+        count = min(size * thin, limit - done)
+        seconds = go(count)
+        done += count
+        if plan.chunk is None:
+            wanted = int(SECONDS_PER_CHUNK / max(seconds / count, 1e-9)) // thin
+            size = max(1, min(rows, wanted, 8 * size))
+        ending = _look(trail, plan, callbacks, deadline, rule, warming, done, total)
+        if ending is not None:
+            return ending
+    return Ending.FINISHED
+
+
+def _look(
+    trail: Trail,
+    plan: Plan,
+    callbacks: Sequence[Callback],
+    deadline: float | None,
+    rule: Any,
+    warming: bool,
+    done: int,
+    total: int,
+) -> Ending | None:
+    """Between chunks: tell the callbacks, then see whether anything ends the run here."""
+    loss = np.zeros(0) if warming else trail.chunks[-1]["loss"][-1]
+    progress = Progress("warmup" if warming else "steps", done, total, loss, trail)
+    if any([callback(progress) is True for callback in callbacks]):
+        return Ending.CALLBACK
+    if not np.any(np.asarray(trail.carry.alive)):
+        return Ending.NONFINITE
+    if rule is not None and done % rule.looks_at(plan.thin) == 0:
+        alive = np.asarray(trail.carry.alive)
+        if all(rule.settled(column, plan.thin) for column in trail.losses().T[alive]):
+            return Ending.CONVERGED
+    if deadline is not None and time.perf_counter() > deadline:
+        return Ending.OUT_OF_BUDGET
+    return None
+
+
+def _rows(algorithm: Algorithm, trail: Trail, plan: Plan) -> int:
+    """Rows of a chunk's buffer: from shapes alone, so that the program is the same every time."""
+    if plan.chunk is not None:
+        return plan.chunk
+    if isinstance(algorithm, AbstractApproximator):
+        return BUFFER_ROWS
+    position = jax.eval_shape(jax.vmap(algorithm.position), trail.carry.states)
+    return max(1, min(BUFFER_ROWS, BUFFER_BYTES // (position.size * position.dtype.itemsize)))

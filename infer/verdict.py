@@ -1,0 +1,242 @@
+"""The default verdict: can this fit be trusted?
+
+The rule and its limits were measured on 798 fits of 18 posteriors; `docs/verdict.md` tells how.
+A label unit is an error that makes a fit wrong: a mean off by 0.3 posterior standard deviations
+or a standard deviation off by a factor 1.3.
+"""
+
+import dataclasses
+import math
+
+import numpy as np
+
+from infer.core.evidence import Evidence, Status, Verdict
+from infer.core.outcome import Ending, Outcome
+from infer.diagnostics.chains import ebfmi, ess_bulk, rhat
+from infer.diagnostics.pareto import kl_gap, pareto_khat
+from infer.diagnostics.score import ScoreRegression, score_regression
+
+OTHER_MODES = "other modes (result.examine() searches for them)"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """Draws to be judged, with all that is known about them.
+
+    Attributes:
+        z: draws on the unconstrained scale (chains, draws, d).
+        log_prob: log density of the target at the draws (chains, draws).
+        score: its gradient (chains, draws, d).
+        log_q: log density of the fit at the draws, or None where it has none.
+        names: a name per coordinate.
+        kind: "distribution", "particles" or "chains".
+        hint: what usually goes wrong with the method that made the draws, as a sentence.
+    """
+
+    z: np.ndarray
+    log_prob: np.ndarray
+    score: np.ndarray
+    log_q: np.ndarray | None
+    names: list[str]
+    kind: str
+    hint: str
+
+
+def judge(sample: Sample) -> tuple[Evidence, ...]:
+    """The evidence of the default rule for one set of draws."""
+    broken = _broken(sample)
+    if broken:
+        return broken
+    regression = score_regression(
+        sample.z, sample.score, independent=sample.kind in ("distribution", "particles")
+    )
+    evidence = [_scores(regression, sample), _tail(regression)]
+    if sample.log_q is not None:
+        evidence += _weights(sample.log_prob - sample.log_q, sample)
+    if sample.kind == "chains":
+        evidence += _mixing(sample)
+    return tuple(evidence)
+
+
+def undecided(evidence: tuple[Evidence, ...]) -> bool:
+    """Would more draws help: is the upper bound too large while the lower one is not?"""
+    by_name = {e.name: e for e in evidence}
+    if "score regression" not in by_name:
+        return False
+    tail = by_name["score tail"].value
+    return by_name["score regression"].status == "suspect" and not tail > 0.5
+
+
+def account(outcome: Outcome, chains: int) -> Evidence:
+    """Why the run ended; a chain that met non-finite values fails the fit."""
+    halted = sum(map(bool, outcome.nonfinite))
+    status: Status = "info"
+    meaning = f"the run {outcome.ending.value}"
+    if outcome.ending is Ending.NONFINITE or halted:
+        status = "failed" if outcome.ending is Ending.NONFINITE or halted == chains else "suspect"
+        meaning = (
+            f"the log density or its gradient was not finite in {halted} of {chains} chains, first "
+            f"at step {min(s for s in outcome.first_nonfinite if s >= 0)}: the density has a hole "
+            "(nan, inf or log of a negative number) where the fit has mass. Find it with "
+            "infer.check(target, key=0), or give the parameter its support"
+        )
+    elif outcome.ending in (Ending.INTERRUPTED, Ending.OUT_OF_BUDGET, Ending.CALLBACK):
+        meaning = outcome.ending.value
+    return Evidence("outcome", float(outcome.steps), "", status, meaning)
+
+
+def settled(change: tuple[float, float], tolerance: float, done: bool) -> Evidence:
+    """Whether the loss had settled; reported, since a settled loss is no proof of a right fit."""
+    fall, se = change
+    if done:
+        meaning = "the loss has settled"
+    elif fall > 2 * se:
+        meaning = (
+            f"the loss was still falling, by {fall:.3g} nats over the last quarter of the run: take "
+            "more steps (result.extend(steps=...)) or a larger step size"
+        )
+    else:
+        meaning = (
+            f"the loss is too noisy to tell whether it has settled (change {fall:.2g} +/- {se:.2g} "
+            "nats): more samples per step or more steps would show"
+        )
+    return Evidence("loss settled", fall, f"< {tolerance:g} nats with its error", "info", meaning)
+
+
+def restarts(means: np.ndarray, sds: np.ndarray, names: list[str]) -> Evidence:
+    """Spread of the means of independent restarts (restarts, d), in pooled standard deviations."""
+    name = "spread between restarts"
+    if len(means) < 2:
+        return Evidence(name, math.nan, "", "info", "not measured: one restart (chains=1)")
+    pooled = np.sqrt(np.mean(sds**2, axis=0))
+    spread = np.ptp(means, axis=0) / np.where(pooled > 0, pooled, np.nan)
+    worst = int(np.nanargmax(spread)) if np.isfinite(spread).any() else 0
+    value = float(spread[worst])
+    meaning = f"{len(means)} restarts put the mean of {names[worst]} {value:.2g} sd apart"
+    if not value <= 0.3:
+        meaning += "; they found different answers, result.posterior is the one of best objective"
+        return Evidence(name, value, "<= 0.3", "suspect", meaning)
+    return Evidence(name, value, "<= 0.3", "info", meaning)
+
+
+def divergences(count: int, draws: int) -> Evidence:
+    """Divergent transitions; reported."""
+    meaning = f"{count} of {draws} transitions diverged"
+    if count:
+        meaning += ": a region of high curvature is cut off; reparametrize or lower the step size"
+    return Evidence("divergences", float(count), "", "info", meaning)
+
+
+def energy(trace: np.ndarray) -> Evidence:
+    """E-BFMI of the worst chain from energies (chains, draws); reported."""
+    value = float(np.min(ebfmi(trace)))
+    meaning = f"E-BFMI is {value:.2f}" + (
+        ": momentum resampling explores the energies slowly (heavy tails)" if value < 0.3 else ""
+    )
+    return Evidence("E-BFMI", value, ">= 0.3 is usual", "info", meaning)
+
+
+def _broken(sample: Sample) -> tuple[Evidence, ...]:
+    """Faults after which nothing else can be measured."""
+    chains, draws, d = sample.z.shape
+    z = sample.z.reshape(-1, d)
+    finite = np.isfinite(z).all(1) & np.isfinite(sample.log_prob.ravel())
+    finite &= np.isfinite(sample.score.reshape(-1, d)).all(1)
+    lost = int((~finite).sum())
+    if lost:
+        meaning = (
+            f"the log density or its gradient is not finite at {lost} of {len(z)} draws of the "
+            "fit: the fit has mass where the posterior has none or is not defined"
+        )
+        return (Evidence("finite draws", float(lost), "0", "failed", meaning),)
+    if len(z) < d + 3:
+        meaning = (
+            f"too few: {len(z)} draws cannot show the covariance of {d} coordinates; "
+            f"take at least {10 * d}"
+        )
+        return (Evidence("number of draws", float(len(z)), f">= {d + 3}", "suspect", meaning),)
+    constant = [sample.names[i] for i in np.flatnonzero(np.ptp(z, axis=0) == 0)]
+    distinct = len(np.unique(z, axis=0))
+    if constant or distinct < d + 3:
+        meaning = (
+            f"only {distinct} distinct draws"
+            + (f"; {', '.join(constant[:4])} never moved" if constant else "")
+            + ". "
+            + sample.hint
+        )
+        return (Evidence("distinct draws", float(distinct), f">= {d + 3}", "failed", meaning),)
+    return ()
+
+
+def _scores(r: ScoreRegression, sample: Sample) -> Evidence:
+    name, threshold = "score regression", "hi <= 0.5 ok, lo > 1 failed (label units)"
+    index, kind = r.worst
+    which = sample.names[index]
+    if kind == "mean":
+        error = f"the mean of {which} is off by {abs(r.shift[index]):.2g} posterior sd"
+        error += f" (+/- {2 * r.shift_error[index]:.1g})"
+    else:
+        ratio = math.exp(-r.log_sd[index])
+        error = f"the sd of {which} is {ratio:.2g} times the posterior's"
+        error += f" (within a factor {math.exp(2 * r.log_sd_error[index]):.2g})"
+    if r.lo > 1 and not r.tail > 0.5:
+        meaning = f"by the scores at the draws, {error}. {sample.hint}".strip()
+        return Evidence(name, r.hi, threshold, "failed", meaning)
+    if not r.positive:
+        meaning = (
+            "cannot tell: the draws lie where the log density is not curved like a posterior "
+            f"(smallest eigenvalue {r.smallest_eigenvalue:.2g} of 1). {sample.hint}"
+        )
+        return Evidence(name, r.hi, threshold, "suspect", meaning)
+    if not r.hi <= 0.5:
+        few = "" if sample.kind != "particles" else f"too few particles ({r.n}) or too early: "
+        meaning = f"{few}cannot rule out an error: by the scores, {error}. {sample.hint}".strip()
+        return Evidence(name, r.hi, threshold, "suspect", meaning)
+    meaning = f"no error of mean or scale above {r.hi:.2g} of what would make the fit wrong"
+    return Evidence(name, r.hi, threshold, "ok", meaning)
+
+
+def _tail(r: ScoreRegression) -> Evidence:
+    heavy = r.tail > 0.5
+    meaning = (
+        "cannot tell: the scores have too heavy a tail to be averaged (a funnel or a boundary)"
+        if heavy
+        else "the scores can be averaged"
+    )
+    return Evidence("score tail", r.tail, "<= 0.5", "suspect" if heavy else "ok", meaning)
+
+
+def _weights(log_w: np.ndarray, sample: Sample) -> list[Evidence]:
+    unit = max(1.0, sample.z.shape[-1] / 10)
+    gap, khat = kl_gap(log_w.ravel()), pareto_khat(log_w.ravel())
+    status: Status = "failed" if not gap <= unit else "suspect" if gap > 0.1 * unit else "ok"
+    meaning = f"the fit is at least {gap:.2g} nats (KL) from the posterior"
+    if status != "ok":
+        meaning += ": its shape is not the posterior's (skew, tails, a funnel, or not converged)"
+    return [
+        Evidence("KL gap", gap, f"<= {0.1 * unit:.2g} ok, > {unit:.2g} failed", status, meaning),
+        Evidence(
+            "k-hat", khat, "< 0.7 is usual", "info", f"Pareto k-hat of the weights: {khat:.2f}"
+        ),
+    ]
+
+
+def _mixing(sample: Sample) -> list[Evidence]:
+    r, ess = rhat(sample.z), ess_bulk(sample.z)
+    worst_r, worst_e = int(np.argmax(np.nan_to_num(r, nan=np.inf))), int(np.argmin(ess))
+    value, size = float(r[worst_r]), float(ess[worst_e])
+    between: Status = "failed" if not value <= 1.3 else "suspect" if value > 1.05 else "ok"
+    text = f"R-hat of {sample.names[worst_r]} is {value:.3f}"
+    text += "" if between == "ok" else ": the chains do not agree, run longer"
+    text += " (halves of one chain)" if len(sample.z) == 1 else ""
+    enough: Status = "ok" if size >= 100 else "suspect"
+    return [
+        Evidence("R-hat", value, "<= 1.05 ok, > 1.3 failed", between, text),
+        Evidence(
+            "bulk ESS",
+            size,
+            ">= 100",
+            enough,
+            f"{size:.0f} effective draws of {sample.names[worst_e]}",
+        ),
+    ]

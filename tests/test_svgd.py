@@ -1,0 +1,159 @@
+"""SVGD: what theory says of Gaussian targets, and its finite-n bias as documented."""
+
+import functools
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from infer.core.target import AbstractModel, Labels, Site, Target
+from infer.kernels import IMQ, RBF
+from infer.optimizers import optimizer
+from infer.particles import SVGD
+
+
+class Gaussian(AbstractModel):
+    """N(mean, precision^-1) as a model of one site."""
+
+    mean: jax.Array
+    precision: jax.Array
+    sites: tuple[Site, ...] = eqx.field(static=True)
+    labels: Labels = eqx.field(static=True, default=Labels({}, {}))
+    rows: int | None = eqx.field(static=True, default=None)
+
+    def log_terms(self, free, scale):
+        z = free["z"] - self.mean
+        return {"z": -0.5 * z @ self.precision @ z}
+
+    def constrain(self, free):
+        return free
+
+    def unconstrain(self, values):
+        return values
+
+    def derived(self, free):
+        return {}
+
+    def log_likelihood(self, free):
+        return {}
+
+    def take(self, indices):
+        return self
+
+    def predict(self, key, free, args, kwargs):
+        return {}
+
+    def observed(self):
+        return {}
+
+    def constant(self):
+        return {}
+
+
+def gaussian(mean, covariance):
+    d = len(mean)
+    precision = jnp.asarray(np.linalg.inv(covariance), jnp.zeros(()).dtype)
+    mean = jnp.asarray(mean, precision.dtype)
+    return Target(Gaussian(mean, precision, (Site("z", (d,), (d,), "real"),)))
+
+
+@jax.jit
+def init(algorithm, target, key):
+    return algorithm.init(key, target)
+
+
+@functools.partial(jax.jit, static_argnames="steps")
+def run(algorithm, target, key, steps=1000):
+    def body(state, i):
+        return algorithm.step(jax.random.fold_in(key, i), target, state)
+
+    return jax.lax.scan(body, algorithm.init(key, target), jnp.arange(steps))
+
+
+@pytest.mark.parametrize("n, expected", [(5, 0.60), (20, 0.86), (50, 0.94)])
+def test_spread_of_a_standard_normal(key, n, expected):
+    state, _ = run(SVGD(n_particles=n), gaussian(np.zeros(2), np.eye(2)), key)
+    std = jnp.sqrt(jnp.mean(jnp.var(state.particles, axis=0)))
+    np.testing.assert_allclose(std, expected, atol=0.025)
+
+
+@pytest.mark.parametrize("kernel", [RBF(), IMQ()])
+def test_mean_of_a_correlated_gaussian(key, kernel):
+    covariance = np.array([[1.0, 0.8, 0.0], [0.8, 1.0, 0.3], [0.0, 0.3, 2.0]])
+    mean = np.array([5.0, -1.0, 0.5])
+    algorithm = SVGD(n_particles=60, kernel=kernel)
+    state, info = run(algorithm, gaussian(mean, covariance), key, steps=2000)
+    x = algorithm.posterior(state).x
+    np.testing.assert_allclose(x.mean(axis=0), mean, atol=5e-3)
+    correlation = np.corrcoef(x.T)[0, 1]
+    np.testing.assert_allclose(correlation, 0.8, atol=0.05)
+    assert info.stats["force"][-1] < 1e-2 * info.stats["force"][0]
+    assert algorithm.stopping.settled(np.asarray(info.loss))
+
+
+def test_one_particle_climbs_to_the_mode(key):
+    state, _ = run(SVGD(n_particles=1), gaussian([2.0, -3.0], np.eye(2)), key)
+    np.testing.assert_allclose(state.particles, [[2.0, -3.0]], atol=1e-3)
+
+
+def test_more_dimensions_than_particles_lose_the_spread(key):
+    state, _ = run(SVGD(n_particles=10), gaussian(np.zeros(20), np.eye(20)), key)
+    assert jnp.sqrt(jnp.mean(jnp.var(state.particles, axis=0))) < 0.3
+
+
+def test_start(key):
+    target = gaussian(np.zeros(3), np.eye(3)).at(jnp.array([1.0, 2.0, 3.0]))
+    state = init(SVGD(n_particles=500, init_scale=0.1), target, key)
+    np.testing.assert_allclose(state.particles.mean(axis=0), [1, 2, 3], atol=0.02)
+    np.testing.assert_allclose(state.particles.std(axis=0), 0.1, rtol=0.15)
+
+
+def test_info(key):
+    algorithm = SVGD(n_particles=7, kernel=RBF(0.5))
+    target = gaussian(np.zeros(2), np.eye(2))
+    state = algorithm.init(key, target)
+    new, info = algorithm.step(key, target, state)
+    np.testing.assert_allclose(info.loss, 0.5 * jnp.mean(jnp.sum(state.particles**2, 1)), rtol=1e-5)
+    assert info.gradients == 7
+    assert info.stats["bandwidth"] == 0.5
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+
+
+def test_new_numbers_compile_nothing(key):
+    traces = []
+    target = gaussian(np.zeros(2), np.eye(2))
+
+    @jax.jit
+    def step(algorithm, state):
+        traces.append(0)
+        return algorithm.step(key, target, state)[0]
+
+    for rate, scale, h in ((0.1, 1.0, 1.0), (0.2, 0.5, 3)):
+        adam = optimizer(optax.adam, learning_rate=rate)
+        algorithm = SVGD(n_particles=5, kernel=RBF(h), optimizer=adam, init_scale=scale)
+        state = init(algorithm, target, key)
+        for _ in range(3):
+            state = step(algorithm, state)
+    assert len(traces) == 1
+
+
+def test_chains_under_vmap_are_the_chains(key):
+    algorithm = SVGD(n_particles=12)
+    target = gaussian(np.zeros(2), np.eye(2))
+    keys = jax.random.split(key, 3)
+    together = jax.vmap(lambda k: run(algorithm, target, k, steps=20)[0].particles)(keys)
+    singly = [run(algorithm, target, k, steps=20)[0].particles for k in keys]
+    np.testing.assert_allclose(together, jnp.stack(singly), atol=1e-5)
+
+
+def test_wrong_use():
+    for wrong in (0, 2.5, True):
+        with pytest.raises(ValueError, match="n_particles"):
+            SVGD(n_particles=wrong)
+    with pytest.raises(ValueError, match="never separate"):
+        SVGD(init_scale=0.0)
+    with pytest.raises(TypeError, match="infer.RBF"):
+        SVGD(kernel="rbf")
