@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from rich.console import Console
 
+from infer.bridges.leaves import named_leaves
 from infer.check import explain_start
 from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
 from infer.core.problem import AbstractProblem
@@ -22,14 +23,21 @@ from infer.core.target import Target, evaluate
 from infer.core.types import Points, PRNGKey, Vector
 from infer.judgement import conclude
 from infer.result import Result
-from infer.run.checkpoint import Checkpointer, describe, fingerprint, unpack
+from infer.run.checkpoint import (
+    Checkpointer,
+    check_run,
+    describe,
+    fingerprint,
+    identify,
+    unpack,
+)
 from infer.run.layout import lay_out
 from infer.run.loop import Callback, Plan, Trail, run, start
 from infer.run.progress import ProgressBar
 from infer.run.store import read
 
 DEFAULT_DRAWS = 1000
-_START, _RUN, _DRAW = 0, 1, 2  # addresses of the key's three uses
+_START, _RUN, DRAW = 0, 1, 2  # addresses of the key's three uses
 
 
 def fit(
@@ -182,7 +190,7 @@ def _go(
         problem,
         algorithm,
         key,
-        jax.random.fold_in(key, _DRAW),
+        jax.random.fold_in(key, DRAW),
         plan,
         trail,
         outcome,
@@ -327,7 +335,7 @@ def _starts_from(result: Result, key: PRNGKey, chains: int) -> Points:
 
 
 def _starts_at(target: Target, init: Any, chains: int) -> Points:
-    values = target.model.named(init)
+    values = dict(named_leaves(init, "x"))
     shapes = {site.name: site.shape for site in target.sites}
     if set(values) != set(shapes):
         raise ValueError(
@@ -360,17 +368,9 @@ def _carries_on(result: Result, target: Target, algorithm: Algorithm) -> bool:
 def _meta(
     target: Target, algorithm: Algorithm, key: PRNGKey, chains: int, plan: Plan
 ) -> dict[str, Any]:
-    return {
-        "algorithm": type(algorithm).__name__,
-        "settings": describe(algorithm),
-        "target": fingerprint(target),
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "chains": chains,
-        "warmup": plan.warmup,
-        "thin": plan.thin,
-        "steps": plan.steps,
-        "skip_nonfinite": plan.skip_nonfinite,
-    }
+    name, settings = type(algorithm).__name__, describe(algorithm)
+    words = np.asarray(jax.random.key_data(key)).tolist()
+    return identify(name, settings, fingerprint(target), words, chains, plan)
 
 
 def _resumed(
@@ -382,27 +382,6 @@ def _resumed(
 ) -> Trail:
     """The trail of a file, after making sure that it belongs to this very run."""
     arrays, stored = read(path)
-    if stored["algorithm"] != meta["algorithm"]:
-        raise ValueError(
-            f"{path} is a run of {stored['algorithm']}, not of {meta['algorithm']}; resume it with "
-            f"infer.{stored['algorithm']}(...)."
-        )
-    there, here = stored["target"], meta["target"]
-    if there["sites"] != here["sites"]:
-        raise ValueError(
-            f"{path} is a run on another model: its sites (name, shape, support) are "
-            f"{there['sites']}, those of this target are {here['sites']}."
-        )
-    if not np.allclose(there["log_prob"], here["log_prob"], rtol=1e-4, equal_nan=True):
-        raise ValueError(
-            f"{path} is a run on another posterior: the sites agree, but the log density differs "
-            f"({there['log_prob']} there, {here['log_prob']} here). Other data? Start afresh with "
-            "init=infer.load(path) to use its draws as starts."
-        )
-    for name in ("settings", "key", "chains", "warmup", "thin", "skip_nonfinite"):
-        if stored[name] != meta[name]:
-            raise ValueError(
-                f"{path} was run with {name} = {stored[name]}, now it is {meta[name]}; a resumed "
-                "run must be the same run. To start from its draws write init=infer.load(path)."
-            )
+    fields = ("settings", "key", "chains", "warmup", "thin", "skip_nonfinite")
+    check_run(path, stored, meta, fields)
     return unpack(arrays, stored["trail"], algorithm, target, keys)

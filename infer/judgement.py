@@ -145,7 +145,7 @@ def _judge_states(
     if len(losses) >= 80 and algorithm.stopping is not None:
         change = algorithm.stopping.change(losses[:, best])
         done = abs(change[0]) + 2 * change[1] < tolerance
-    hint = _state_hint(stacked, change, target.dim)
+    hint = _state_hint(stacked, change, tolerance, target.dim)
     if isinstance(stacked, Particles):
         z, log_q = np.asarray(stacked.x), None
         kind = "particles"
@@ -174,14 +174,21 @@ def _judge_states(
     return z, log_prob, log_q, evidence
 
 
+def settled_draws(algorithm: AbstractApproximator, trail: Trail, key: PRNGKey) -> np.ndarray:
+    """1000 fresh draws (restarts, 1000, d) of the distributions that a run arrived at."""
+    return _fresh(_posteriors(algorithm, trail.carry.states), key, len(trail.carry.alive), 1000)[0]
+
+
 def _fresh(stacked: Posterior, key: PRNGKey, chains: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     x, log_q = _draw(stacked, jax.random.split(key, chains), n)
     return np.asarray(x), np.asarray(log_q)
 
 
-def _state_hint(stacked: Posterior, change: tuple[float, float], d: int) -> str:
+def _state_hint(
+    stacked: Posterior, change: tuple[float, float], tolerance: float, d: int
+) -> str:
     """The usual cause when an approximation of this kind is wrong."""
-    if change[0] > 2 * change[1]:
+    if change[0] > max(2 * change[1], tolerance):
         return (
             f"The loss was still falling, by {change[0]:.3g} nats over the last quarter of the "
             "run: take more steps (result.extend(steps=...)) or a larger step size"

@@ -13,8 +13,9 @@ from infer.core.algorithm import AbstractSampler, Algorithm
 from infer.core.evidence import Verdict
 from infer.core.outcome import Outcome
 from infer.core.posterior import Chains, Posterior
-from infer.core.target import Target
+from infer.core.target import Labels, Target
 from infer.core.types import PRNGKey, Values
+from infer.run.checkpoint import origin
 from infer.run.loop import Plan, Trail
 from infer.summary import Summary, summarize
 
@@ -50,7 +51,9 @@ class Result:
         timings: seconds, compilation apart.
         gradients: gradients of the log density spent on the fit, all chains together.
         target, algorithm: what was fitted, with what; None in a result loaded without them.
-        loss_change: fall of the loss at the end of an optimization and its standard error.
+        keys: the keys of the runs it holds, more than one where `infer.combine` joined them.
+        labels: names of dimensions and coordinates.
+        made: when, and with which versions and platform.
     """
 
     def __init__(
@@ -71,6 +74,10 @@ class Result:
         settings: str,
         named: dict[str, np.ndarray] | None = None,
         names: list[str] | None = None,
+        labels: Labels | None = None,
+        identity: dict[str, Any] | None = None,
+        keys: tuple[PRNGKey, ...] = (),
+        made: dict[str, str] | None = None,
     ) -> None:
         self.target = target
         self.algorithm = algorithm
@@ -88,6 +95,10 @@ class Result:
         self.gradients = trail.gradients
         self._named = named
         self.coordinate_names = names or (target.coordinate_names() if target else [])
+        self.labels = labels or (target.model.labels if target else Labels({}, {}))
+        self.identity = identity
+        self.keys = keys or (key,)
+        self.made = made or origin()
 
     @property
     def posteriors(self) -> list[Posterior]:
@@ -110,9 +121,7 @@ class Result:
     @property
     def best(self) -> int:
         """Index of the restart with the lowest mean loss over the last quarter of the run."""
-        if self.algorithm is None or isinstance(self.algorithm, AbstractSampler):
-            return 0
-        return best_restart(self.trail)
+        return 0 if "position" in self.trail.record() else best_restart(self.trail)
 
     @property
     def history(self) -> dict[str, np.ndarray]:
@@ -147,7 +156,9 @@ class Result:
         """Mean, sd, quantiles per variable, and the verdict: `print(result.summary())`."""
         return summarize(self)
 
-    def to_arviz(self, *, log_likelihood: bool = False, predictive: bool = False) -> "xarray.DataTree":
+    def to_arviz(
+        self, *, log_likelihood: bool = False, predictive: bool = False
+    ) -> "xarray.DataTree":
         """The result as an `xarray.DataTree` for ArviZ.
 
         Groups: posterior, sample_stats (`lp`, `log_q` where there is one, statistics per draw),
@@ -209,6 +220,11 @@ class Result:
         """
         from infer.fit import extend
 
+        if len(self.keys) > 1:
+            raise ValueError(
+                f"this result joins {len(self.keys)} runs, each with its own key; extend each of "
+                "them, then infer.combine([...])."
+            )
         return extend(self, steps=steps, **options)
 
     def examine(self, *, key: Any) -> Verdict:

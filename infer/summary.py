@@ -76,7 +76,7 @@ def summarize(result: "Result") -> Summary:
     chains = result.trail.record().get("position") is not None
     rows = {}
     for name, x in scalars(result.draws()).items():
-        if not chains and result.algorithm is not None:
+        if not chains:
             x = x[result.best : result.best + 1]
         low, middle, high = np.quantile(x, (0.05, 0.5, 0.95))
         row = {"mean": x.mean(), "sd": x.std(), "5%": low, "50%": middle, "95%": high}

@@ -90,7 +90,7 @@ def settled(change: tuple[float, float], tolerance: float, done: bool) -> Eviden
     fall, se = change
     if done:
         meaning = "the loss has settled"
-    elif fall > 2 * se:
+    elif fall > max(2 * se, tolerance):
         meaning = (
             f"the loss was still falling, by {fall:.3g} nats over the last quarter of the run: take "
             "more steps (result.extend(steps=...)) or a larger step size"
@@ -179,7 +179,7 @@ def _scores(r: ScoreRegression, sample: Sample) -> Evidence:
         ratio = math.exp(-r.log_sd[index])
         error = f"the sd of {which} is {ratio:.2g} times the posterior's"
         error += f" (within a factor {math.exp(2 * r.log_sd_error[index]):.2g})"
-    if r.lo > 1 and not r.tail > 0.5:
+    if r.lo > 1 and not r.tail > 0.5 and r.n >= 10 * sample.z.shape[-1]:
         meaning = f"by the scores at the draws, {error}. {sample.hint}".strip()
         return Evidence(name, r.hi, threshold, "failed", meaning)
     if not r.positive:
@@ -189,7 +189,9 @@ def _scores(r: ScoreRegression, sample: Sample) -> Evidence:
         )
         return Evidence(name, r.hi, threshold, "suspect", meaning)
     if not r.hi <= 0.5:
-        few = "" if sample.kind != "particles" else f"too few particles ({r.n}) or too early: "
+        few = ""
+        if r.n < 10 * sample.z.shape[-1]:
+            few = f"too few draws ({r.n} in {sample.z.shape[-1]} dimensions): "
         meaning = f"{few}cannot rule out an error: by the scores, {error}. {sample.hint}".strip()
         return Evidence(name, r.hi, threshold, "suspect", meaning)
     meaning = f"no error of mean or scale above {r.hi:.2g} of what would make the fit wrong"

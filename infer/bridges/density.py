@@ -1,5 +1,6 @@
 """A density that is a Python function, as a target."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -125,7 +126,7 @@ class DensityModel(AbstractModel):
         if self.likelihood is None:
             raise ValueError(_NO_ROWS)
         taken = jax.tree.map(lambda x: x[indices] if eqx.is_array(x) else x, self.data)
-        return eqx.tree_at(lambda model: jax.tree.leaves(model.data), self, jax.tree.leaves(taken))
+        return dataclasses.replace(self, data=taken)
 
     def predict(self, key: PRNGKey, free: Values, args: tuple, kwargs: dict) -> Values:
         """Not possible: a density says how probable data are, not how to draw them."""

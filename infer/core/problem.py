@@ -1,7 +1,6 @@
 """What the loop knows of the thing to be fitted."""
 
 from abc import abstractmethod
-from typing import Self
 
 import equinox as eqx
 
@@ -23,5 +22,5 @@ class AbstractProblem(eqx.Module):
         """True if every evaluation uses all rows; False for a minibatch problem."""
 
     @abstractmethod
-    def subsample(self, key: PRNGKey) -> Self:
+    def subsample(self, key: PRNGKey) -> "AbstractProblem":
         """The problem on one random minibatch of rows; itself if it is exact. Cost O(batch)."""

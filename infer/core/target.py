@@ -3,7 +3,6 @@
 import dataclasses
 import math
 from abc import abstractmethod
-from typing import Self
 
 import equinox as eqx
 import jax
@@ -81,7 +80,7 @@ class AbstractModel(eqx.Module):
         """Log likelihood per observation, by observed site, unscaled; {} if not separable."""
 
     @abstractmethod
-    def take(self, indices: Int[Array, " B"]) -> Self:
+    def take(self, indices: Int[Array, " B"]) -> "AbstractModel":
         """The model on these data rows."""
 
     @abstractmethod
@@ -183,7 +182,7 @@ class Target(AbstractProblem):
         """Unscaled log likelihood per observation, by observed site."""
         return self.model.log_likelihood(self.unravel(z))
 
-    def subsample(self, key: PRNGKey) -> Self:
+    def subsample(self, key: PRNGKey) -> "Target":
         """The target on `batch_size` rows drawn with replacement; itself if exact."""
         if self.batch_size is None:
             return self
@@ -191,11 +190,11 @@ class Target(AbstractProblem):
         indices = jax.random.randint(key, (self.batch_size,), 0, self.size)
         return dataclasses.replace(self, model=self.model.take(indices), minibatch=True)
 
-    def full(self) -> Self:
+    def full(self) -> "Target":
         """The same target with every row used at every evaluation."""
         return dataclasses.replace(self, batch_size=None, minibatch=False)
 
-    def at(self, z: Vector) -> Self:
+    def at(self, z: Vector) -> "Target":
         """The same target with `initial` fixed at z."""
         return dataclasses.replace(self, start=z)
 

@@ -1,6 +1,9 @@
 """A trail as named arrays and numbers, and back."""
 
+import datetime
+import importlib.metadata
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +15,7 @@ from jaxtyping import Array, Key
 from infer.core.algorithm import Algorithm
 from infer.core.target import Target
 from infer.run.chunk import Carry, begin
-from infer.run.loop import Progress, Trail
+from infer.run.loop import Plan, Progress, Trail
 from infer.run.store import write
 
 
@@ -33,6 +36,77 @@ def fingerprint(target: Target) -> dict[str, Any]:
 def describe(algorithm: Algorithm) -> str:
     """The algorithm with all its settings, as text."""
     return eqx.tree_pformat(algorithm, short_arrays=False)
+
+
+def identify(
+    name: str, settings: str, target: dict[str, Any], key: list[Any], chains: int, plan: Plan
+) -> dict[str, Any]:
+    """What makes a run the run it is, as JSON: all that two files of one run have in common."""
+    return {
+        "algorithm": name,
+        "settings": settings,
+        "target": target,
+        "key": key,
+        "chains": chains,
+        "warmup": plan.warmup,
+        "thin": plan.thin,
+        "steps": plan.steps,
+        "skip_nonfinite": plan.skip_nonfinite,
+    }
+
+
+def same_target(there: dict[str, Any], here: dict[str, Any]) -> bool:
+    """Are these fingerprints of one posterior?"""
+    return there["sites"] == here["sites"] and np.allclose(
+        there["log_prob"], here["log_prob"], rtol=1e-4, equal_nan=True
+    )
+
+
+def check_target(path: Any, there: dict[str, Any], here: dict[str, Any]) -> None:
+    """Refuse a file of another model, or of the same model on other data."""
+    if there["sites"] != here["sites"]:
+        raise ValueError(
+            f"{path} is a run on another model: its sites (name, shape, support) are "
+            f"{there['sites']}, those of this target are {here['sites']}."
+        )
+    if not same_target(there, here):
+        raise ValueError(
+            f"{path} is a run on another posterior: the sites agree, but the log density differs "
+            f"({there['log_prob']} there, {here['log_prob']} here). Other data? Start afresh with "
+            "init=infer.load(path) to use its draws as starts."
+        )
+
+
+def check_run(
+    path: Any, stored: dict[str, Any], here: dict[str, Any], fields: Iterable[str]
+) -> None:
+    """Refuse a file of another algorithm, another target, or with other `fields`."""
+    if stored["algorithm"] != here["algorithm"]:
+        raise ValueError(
+            f"{path} is a run of {stored['algorithm']}, not of {here['algorithm']}; resume it with "
+            f"infer.{stored['algorithm']}(...)."
+        )
+    check_target(path, stored["target"], here["target"])
+    for name in fields:
+        if stored[name] != here[name]:
+            raise ValueError(
+                f"{path} was run with {name} = {stored[name]}, now it is {here[name]}; a resumed "
+                "run must be the same run. To start from its draws write init=infer.load(path)."
+            )
+
+
+def origin() -> dict[str, str]:
+    """Time, versions and platform, for a report."""
+    try:
+        version = importlib.metadata.version("infer-jax")
+    except importlib.metadata.PackageNotFoundError:
+        version = "not installed"
+    return {
+        "at": datetime.datetime.now(datetime.UTC).isoformat(),
+        "infer": version,
+        "jax": jax.__version__,
+        "platform": jax.default_backend(),
+    }
 
 
 def pack(trail: Trail) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -120,7 +120,17 @@ def run(
     except KeyboardInterrupt:
         ending = Ending.INTERRUPTED
     nonfinite, first = np.asarray(trail.carry.nonfinite), np.asarray(trail.carry.first)
+    if ending is Ending.NONFINITE:
+        _cut(trail, max(0, int(first.max()) - plan.warmup), plan.thin)
     return Outcome(ending, trail.taken, tuple(map(int, nonfinite)), tuple(map(int, first)))
+
+
+def _cut(trail: Trail, taken: int, thin: int) -> None:
+    """Forget what was recorded after the last chain had halted, whatever the chunk size."""
+    trail.chunks = [{name: values[: taken // thin] for name, values in trail.record().items()}]
+    if not trail.losses().size:
+        trail.chunks = []
+    trail.taken = taken
 
 
 def _phase(
