@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from infer.core.target import START_RADIUS, START_TRIES, Target
-from infer.core.types import Points, PRNGKey, Scalar, Values, Vector
+from infer.core.types import Flag, Points, PRNGKey, Scalar, Values, Vector
 
 MOST_BATCHES = 2000  # a partition into more batches than this is sampled instead
 SAMPLED_BATCHES = 1000
@@ -73,6 +73,11 @@ def _look(target: Target, z: Vector) -> Look:
 
 
 @eqx.filter_jit
+def _search(target: Target, key: PRNGKey) -> tuple[Vector, Flag]:
+    return target.search_start(key)
+
+
+@eqx.filter_jit
 def _values(target: Target, points: Points) -> Array:
     return jax.lax.map(target.log_prob, points)
 
@@ -105,7 +110,7 @@ def check(target: Target, *, key: int | PRNGKey, show: bool = True) -> CheckRepo
     key = jax.random.key(key) if isinstance(key, int) else key
     full = target.full()
     lines = [*_site_lines(target), _data_line(target)]
-    z, found = eqx.filter_jit(lambda t, k: t.search_start(k))(full, key)
+    z, found = _search(full, key)
     look = _look(full, z)
     if not bool(found):
         lines.append(CheckLine("starting point", False, explain_start(full, z)))

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import time
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -86,7 +85,7 @@ def fit(
         resume: file of an earlier run of the same target, algorithm and key, to carry on.
         on_nonfinite: "stop" halts a chain at its first step that is not finite, keeping its last
             finite state; "skip" refuses such steps and goes on. Both are counted in the outcome.
-        max_seconds: stop after this long (compilation excluded from nothing), keeping what there is.
+        max_seconds: stop after this long, compilation included, keeping what there is.
 
     Returns:
         A `Result`; it prints its verdict here unless that is "ok".
@@ -112,7 +111,8 @@ def fit(
     elif carried:
         assert source is not None
         if len(source.trail.carry.alive) != n_chains:
-            raise ValueError(f"init= has {len(source.trail.carry.alive)} chains; leave out chains=.")
+            have = len(source.trail.carry.alive)
+            raise ValueError(f"the result in init= has {have} chains; leave out chains=.")
         trail = Trail(source.trail.carry)
     else:
         starts = _starts(problem, jax.random.fold_in(run_key, _START), n_chains, init)
@@ -331,7 +331,8 @@ def _starts_from(result: Result, key: PRNGKey, chains: int) -> Points:
         if chains == 1:
             return jnp.asarray(z.mean(axis=0)[None])
         return jnp.asarray(z[np.asarray(jax.random.randint(key, (chains,), 0, len(z)))])
-    return jnp.asarray(result.z[np.arange(chains) % len(result.z), -1 - np.arange(chains) // len(result.z)])
+    chain, back = np.arange(chains) % len(result.z), np.arange(chains) // len(result.z)
+    return jnp.asarray(result.z[chain, -1 - back])
 
 
 def _starts_at(target: Target, init: Any, chains: int) -> Points:
@@ -357,12 +358,9 @@ def _starts_at(target: Target, init: Any, chains: int) -> Points:
 
 def _carries_on(result: Result, target: Target, algorithm: Algorithm) -> bool:
     """Is this the same kind of run, so that its states can go on as they are?"""
-    if result.target is None or type(result.algorithm) is not type(algorithm):
+    if result.target is None or describe(algorithm) != result.settings:
         return False
-    same = eqx.tree_equal(result.algorithm, algorithm) is True or describe(
-        algorithm
-    ) == describe(result.algorithm)
-    return bool(same) and fingerprint(result.target) == fingerprint(target)
+    return fingerprint(result.target) == fingerprint(target)
 
 
 def _meta(

@@ -11,9 +11,9 @@ from jaxtyping import Array
 from infer import verdict as rule
 from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
 from infer.core.evidence import Evidence, Verdict
-from infer.core.outcome import Ending, Outcome
+from infer.core.outcome import Outcome
 from infer.core.posterior import AbstractDistribution, Particles, Posterior
-from infer.core.target import Target, evaluate
+from infer.core.target import Target
 from infer.core.types import PRNGKey
 from infer.families.gaussian import DiagonalGaussian
 from infer.result import Result, Timings, best_restart
@@ -21,11 +21,12 @@ from infer.run.checkpoint import describe
 from infer.run.loop import Plan, Trail
 
 SCORED_DRAWS = 4000  # chains are judged on at most so many draws, evenly spaced
+BLOCK = 256  # draws evaluated at once
 MORE_DRAWS = (4000, 16_000)  # a distribution that is neither right nor wrong is drawn again
 
 
 @eqx.filter_jit
-def _draw(posteriors: Posterior, keys: Array, n: int) -> tuple[Array, Array]:
+def _draw(posteriors: AbstractDistribution, keys: Array, n: int) -> tuple[Array, Array]:
     """Fresh draws (chains, n, d) of stacked distributions and their log densities."""
 
     def one(q: AbstractDistribution, key: Array) -> tuple[Array, Array]:
@@ -37,7 +38,7 @@ def _draw(posteriors: Posterior, keys: Array, n: int) -> tuple[Array, Array]:
 
 @eqx.filter_jit
 def _evaluate(target: Target, z: Array) -> tuple[Array, Array]:
-    return evaluate(target, z)
+    return jax.vmap(target.value_and_score)(z)
 
 
 @eqx.filter_jit
@@ -46,10 +47,17 @@ def _posteriors(algorithm: AbstractApproximator, states: object) -> Posterior:
 
 
 def scored(target: Target, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Log density (chains, n) and score (chains, n, d) on all rows at draws (chains, n, d)."""
-    chains, n, d = z.shape
-    log_prob, score = _evaluate(target.full(), jnp.asarray(z.reshape(-1, d)))
-    return np.asarray(log_prob).reshape(chains, n), np.asarray(score).reshape(z.shape)
+    """Log density (chains, n) and score (chains, n, d) on all rows at draws (chains, n, d).
+
+    Blocks of one size, the last one filled up, so that any number of draws compiles once.
+    """
+    full, flat = target.full(), z.reshape(-1, z.shape[-1])
+    fill = np.zeros((-len(flat) % BLOCK, flat.shape[1]), flat.dtype)
+    blocks = np.concatenate([flat, fill + flat[:1]]).reshape(-1, BLOCK, flat.shape[1])
+    parts = [jax.device_get(_evaluate(full, jnp.asarray(block))) for block in blocks]
+    log_prob = np.concatenate([part[0] for part in parts])[: len(flat)]
+    score = np.concatenate([part[1] for part in parts])[: len(flat)]
+    return log_prob.reshape(z.shape[:2]), score.reshape(z.shape)
 
 
 def conclude(
@@ -180,13 +188,12 @@ def settled_draws(algorithm: AbstractApproximator, trail: Trail, key: PRNGKey) -
 
 
 def _fresh(stacked: Posterior, key: PRNGKey, chains: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    assert isinstance(stacked, AbstractDistribution)
     x, log_q = _draw(stacked, jax.random.split(key, chains), n)
     return np.asarray(x), np.asarray(log_q)
 
 
-def _state_hint(
-    stacked: Posterior, change: tuple[float, float], tolerance: float, d: int
-) -> str:
+def _state_hint(stacked: Posterior, change: tuple[float, float], tolerance: float, d: int) -> str:
     """The usual cause when an approximation of this kind is wrong."""
     if change[0] > max(2 * change[1], tolerance):
         return (

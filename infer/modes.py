@@ -95,7 +95,7 @@ def _climb(target: Target, z: Array) -> tuple[Array, Array, Array]:
 
 @eqx.filter_jit
 def _importance(target: Target, mode: Array, factor: Array, key: Array) -> Array:
-    """log of the mass of a mode by importance sampling from a Student t with 5 degrees."""
+    """Log of the mass of a mode by importance sampling from a Student t with 5 degrees."""
     d, nu, n = mode.shape[0], 5.0, 400
     key_normal, key_chi = jax.random.split(key)
     noise = jax.random.normal(key_normal, (n, d), mode.dtype)
@@ -116,13 +116,11 @@ class _Mode:
         end, score, precision = _climb(target, jnp.asarray(point, jnp.zeros(()).dtype))
         self.z = np.asarray(end, np.float64)
         self.precision = np.asarray(precision, np.float64)
-        values = (
-            np.linalg.eigvalsh(self.precision) if np.isfinite(self.precision).all() else [-1.0]
-        )
+        values = np.linalg.eigvalsh(self.precision) if np.isfinite(self.precision).all() else [-1.0]
         # a Newton decrement below 0.01 nats: close enough to call it the mode
-        self.found = bool(min(values) > 0) and float(
-            score @ np.linalg.solve(self.precision, score)
-        ) < 0.02
+        self.found = (
+            bool(min(values) > 0) and float(score @ np.linalg.solve(self.precision, score)) < 0.02
+        )
         if self.found:
             factor = np.linalg.cholesky(np.linalg.inv(self.precision))
             mass = _importance(target, end, jnp.asarray(factor, end.dtype), jax.random.key(0))

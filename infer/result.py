@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -105,7 +106,7 @@ class Result:
         """One posterior per chain or restart; a sampler has a single one, of all its chains."""
         algorithm = self._require(self.algorithm, "posteriors")
         if isinstance(algorithm, AbstractSampler):
-            return [Chains(jax.numpy.asarray(self.z))]
+            return [Chains(jnp.asarray(self.z))]
         states = self.trail.carry.states
         chains = len(self.trail.carry.alive)
         return [
@@ -121,7 +122,12 @@ class Result:
     @property
     def best(self) -> int:
         """Index of the restart with the lowest mean loss over the last quarter of the run."""
-        return 0 if "position" in self.trail.record() else best_restart(self.trail)
+        return 0 if self.is_chains else best_restart(self.trail)
+
+    @property
+    def is_chains(self) -> bool:
+        """Are the draws Markov chains, all of them the answer, and not restarts of a fit?"""
+        return "position" in self.trail.record()
 
     @property
     def history(self) -> dict[str, np.ndarray]:
@@ -138,7 +144,7 @@ class Result:
         if self._named is None:
             target = self._require(self.target, "draws")
             chains, n, d = self.z.shape
-            flat = constrain(target.full(), jax.numpy.asarray(self.z.reshape(-1, d)))
+            flat = constrain(target.full(), jnp.asarray(self.z.reshape(-1, d)))
             self._named = {
                 name: np.asarray(value).reshape(chains, n, *value.shape[1:])
                 for name, value in flat.items()
@@ -175,7 +181,7 @@ class Result:
         chains, n, d = self.z.shape
         flat = self.z.reshape(-1, d)
         parts = [
-            jax.tree.map(np.asarray, _log_likelihood(target, flat[i : i + chunk]))
+            jax.tree.map(np.asarray, _log_likelihood(target, jnp.asarray(flat[i : i + chunk])))
             for i in range(0, len(flat), chunk)
         ]
         if not parts or not parts[0]:
@@ -201,7 +207,7 @@ class Result:
 
         target = self._require(self.target, "predict").full()
         chains, n, d = self.z.shape
-        flat = self.z.reshape(-1, d)
+        flat = jnp.asarray(self.z.reshape(-1, d))
         keys = jax.random.split(as_key(key), len(flat))
         parts = [
             jax.tree.map(

@@ -8,6 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from infer.bridges.tables import dataframe
 from infer.core.evidence import Verdict
 from infer.diagnostics.chains import ess_bulk, rhat
 
@@ -29,10 +30,8 @@ class Summary:
     notes: tuple[str, ...]
 
     def to_dataframe(self) -> "pandas.DataFrame":
-        """The table as a pandas DataFrame (needs pandas)."""
-        import pandas
-
-        return pandas.DataFrame.from_dict(self.rows, orient="index")
+        """The table as a pandas DataFrame."""
+        return dataframe(self.rows)
 
     def __getitem__(self, name: str) -> dict[str, float]:
         """Statistics of one scalar variable."""

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from infer.core.evidence import Evidence, Status, Verdict
+from infer.core.evidence import Evidence, Status
 from infer.core.outcome import Ending, Outcome
 from infer.diagnostics.chains import ebfmi, ess_bulk, rhat
 from infer.diagnostics.pareto import kl_gap, pareto_khat
@@ -92,8 +92,8 @@ def settled(change: tuple[float, float], tolerance: float, done: bool) -> Eviden
         meaning = "the loss has settled"
     elif fall > max(2 * se, tolerance):
         meaning = (
-            f"the loss was still falling, by {fall:.3g} nats over the last quarter of the run: take "
-            "more steps (result.extend(steps=...)) or a larger step size"
+            f"the loss was still falling, by {fall:.3g} nats over the last quarter of the run: "
+            "take more steps (result.extend(steps=...)) or a larger step size"
         )
     else:
         meaning = (

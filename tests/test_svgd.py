@@ -1,7 +1,6 @@
 """SVGD: what theory says of Gaussian targets, and its finite-n bias as documented."""
 
-import functools
-
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,12 +24,12 @@ def gaussian(mean, covariance):
     return from_log_density(log_density, jnp.zeros(len(mean)), data=data)
 
 
-@jax.jit
+@eqx.filter_jit
 def init(algorithm, target, key):
     return algorithm.init(key, target)
 
 
-@functools.partial(jax.jit, static_argnames="steps")
+@eqx.filter_jit
 def run(algorithm, target, key, steps=1000):
     def body(state, i):
         return algorithm.step(jax.random.fold_in(key, i), target, state)

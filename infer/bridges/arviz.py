@@ -77,22 +77,17 @@ def to_datatree(
     return xarray.DataTree.from_dict(groups)
 
 
-def is_chains(result: "Result") -> bool:
-    """Are the draws Markov chains, all of which are the answer, and not restarts?"""
-    return "position" in result.trail.record()
-
-
 def _sample_stats(result: "Result") -> dict[str, np.ndarray]:
     stats = {"lp": result.log_prob}
     if result.log_q is not None:
         stats["log_q"] = result.log_q
-    if is_chains(result):
+    if result.is_chains:
         stats |= {name: x for name, x in result.history.items() if name != "loss"}
     return stats
 
 
 def _fit(result: "Result") -> "xarray.Dataset":
-    history = {} if is_chains(result) else result.history
+    history = {} if result.is_chains else result.history
     group = _group(history, Labels({}, {}), ("chain", "step"))
     if "step" in group.coords:
         group = group.assign_coords(step=result.plan.thin * np.arange(1, group.sizes["step"] + 1))

@@ -231,7 +231,8 @@ def from_log_density(
     )
     params = model.layout.build(values)
     check_functions(model.joint, model.prior, model.likelihood, params, data, rows, batch_size)
-    return Target(model, batch_size=None if batch_size is None else int(batch_size))
+    batch_size = None if batch_size is None else int(batch_size)
+    return Target(model=model, batch_size=batch_size)  # pyright: ignore[reportCallIssue]
 
 
 def _check_parts(

@@ -98,7 +98,7 @@ def describe(tree: Tree, bare: str) -> str:
     return ", ".join(parts) if parts else "nothing"
 
 
-def check_batch_size(batch_size: int | None, size: int) -> None:
+def check_batch_size(batch_size: object, size: int) -> None:
     """Refuse a batch that is not an integer in 1..size."""
     if batch_size is None:
         return

@@ -6,10 +6,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from infer.bridges.leaves import as_leaves, describe, named_arrays
+from infer.bridges.leaves import as_leaves, describe, named_arrays, named_leaves
 
 
 class Concrete:
@@ -95,6 +96,15 @@ class Inputs(eqx.Module):
         for name, value in self.items().items():
             for path, leaf in named_arrays(value, "").items():
                 found[f"{name}.{path}" if path else name] = leaf
+        return found
+
+    def concrete(self) -> dict[str, Array]:
+        """Every concrete array, named like those of `arrays`."""
+        found = {}
+        for name, value in self.items().items():
+            for path, leaf in named_leaves(value, ""):
+                if isinstance(leaf, Concrete):
+                    found[f"{name}.{path}" if path else name] = jnp.asarray(leaf.value)
         return found
 
     def array_arguments(self) -> list[str]:

@@ -79,21 +79,20 @@ def from_numpyro(
         scaled = checks.row_sites(model, inputs, found, names, size, int(batch_size))
 
     seen = [(site.argument, site.name) for site in found.of("observed")]
-    return Target(
-        NumPyroModel(
-            model=model,
-            inputs=inputs,
-            indices=None,
-            sites=tuple(
-                Site(site.name, site.shape, site.free_shape, site.support)
-                for site in found.of("latent")
-            ),
-            labels=checks.label_sites(found, list(inputs.arrays())),
-            rows=size,
-            plate=plate,
-            row_names=names,
-            row_sites=scaled,
-            observed_arguments=tuple((arg, name) for arg, name in seen if arg is not None),
+    built = NumPyroModel(
+        model=model,
+        inputs=inputs,
+        indices=None,
+        sites=tuple(
+            Site(site.name, site.shape, site.free_shape, site.support)
+            for site in found.of("latent")
         ),
-        batch_size=None if batch_size is None else int(batch_size),
+        labels=checks.label_sites(found, list(inputs.arrays())),
+        rows=size,
+        plate=plate,
+        row_names=names,
+        row_sites=scaled,
+        observed_arguments=tuple((arg, name) for arg, name in seen if arg is not None),
     )
+    batch_size = None if batch_size is None else int(batch_size)
+    return Target(model=built, batch_size=batch_size)  # pyright: ignore[reportCallIssue]

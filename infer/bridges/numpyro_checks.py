@@ -19,6 +19,8 @@ def first_survey(model: Callable, inputs: Inputs) -> Survey:
     try:
         return survey(model, inputs)
     except Exception as error:
+        if empty := [name for name, array in inputs.arrays().items() if array.size == 0]:
+            raise ValueError(f"the data are empty: {empty} of {inputs.describe()}.") from error
         for name in inputs.array_arguments():
             try:
                 survey(model, inputs.freeze((name,)))
@@ -180,7 +182,7 @@ def check_plate(
             f"the plates {[name for name, _ in found.subsampled]} are all subsampled; batch_size "
             "can choose the rows of one. Leave out `subsample_size` in the others."
         )
-    plate, size = found.subsampled[0]
+    plate, size = next(iter(found.subsampled))
     if batch_size is None:
         return plate, size
     for site in found.of("latent"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -92,7 +93,7 @@ class NumPyroModel(AbstractModel):
             term = scaled_log_prob(site)
             if site["name"] in self.row_sites:
                 term = scale * term
-            name = owners.get(site["name"], site["name"])
+            name = str(owners.get(site["name"], site["name"]))
             terms[name] = terms[name] + term if name in terms else term
         return terms
 
@@ -114,8 +115,11 @@ class NumPyroModel(AbstractModel):
         """The model on these rows, or on these indices of its subsampled plate."""
         if self.plate is not None:
             return dataclasses.replace(self, indices=indices)
-        if not self.row_names:
-            raise ValueError("this model declares no rows: `from_numpyro(..., rows=('X', 'y'))`")
+        if not self.row_sites:
+            raise ValueError(
+                "this model was not made for minibatches. Write "
+                "`from_numpyro(model, X, y=y, rows=('X', 'y'), batch_size=batch_size)`."
+            )
         return dataclasses.replace(self, inputs=self.inputs.take(self.row_names, indices))
 
     def predict(self, key: PRNGKey, free: Values, args: tuple, kwargs: dict) -> Values:
@@ -146,7 +150,7 @@ class NumPyroModel(AbstractModel):
     def _prediction_inputs(self, args: tuple, kwargs: dict) -> Inputs:
         if args or kwargs:
             return bind(self.model, args, kwargs)
-        arguments = {argument: None for argument, _ in self.observed_arguments}
+        arguments: dict[str, Any] = {name: None for name, _ in self.observed_arguments}
         if not arguments:
             raise ValueError(
                 "which argument is observed cannot be told, because the model transforms it. Pass "
@@ -161,7 +165,8 @@ class NumPyroModel(AbstractModel):
     def constant(self) -> Values:
         """Array arguments that are not observed themselves, by parameter name."""
         observed = {path for pair in self.observed_arguments for path in pair}
-        return {name: value for name, value in self.inputs.arrays().items() if name not in observed}
+        arrays = self.inputs.arrays() | self.inputs.concrete()
+        return {name: value for name, value in arrays.items() if name not in observed}
 
 
 @eqx.filter_jit

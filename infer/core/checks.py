@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jaxtyping import Array
 
 
@@ -15,7 +15,7 @@ def positive(name: str, example: float) -> Callable[[float | Array], Array]:
     """
 
     def convert(value: float | Array) -> Array:
-        if not isinstance(value, jax.core.Tracer) and not jnp.all(jnp.asarray(value) > 0):
+        if not isinstance(value, Tracer) and not jnp.all(jnp.asarray(value) > 0):
             raise ValueError(f"{name} must be > 0, got {value}; write {name}={example}.")
         return jnp.asarray(value, jnp.zeros(()).dtype)
 
@@ -27,7 +27,7 @@ def fraction(name: str, example: float) -> Callable[[float | Array], Array]:
 
     def convert(value: float | Array) -> Array:
         inside = jnp.all((jnp.asarray(value) > 0) & (jnp.asarray(value) < 1))
-        if not isinstance(value, jax.core.Tracer) and not inside:
+        if not isinstance(value, Tracer) and not inside:
             raise ValueError(f"{name} must lie in (0, 1), got {value}; write {name}={example}.")
         return jnp.asarray(value, jnp.zeros(()).dtype)
 

@@ -32,4 +32,4 @@ def empty_moments(like: Vector, dense: bool) -> Moments:
     """Moments of no vectors at all."""
     d = like.shape[0]
     scatter = jnp.zeros((d, d) if dense else (d,), like.dtype)
-    return Moments(jnp.asarray(0), jnp.zeros_like(like), scatter)
+    return Moments(jnp.zeros((), int), jnp.zeros_like(like), scatter)

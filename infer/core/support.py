@@ -17,6 +17,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.nn import log_sigmoid
 from jaxtyping import Array, ArrayLike, Float
 
@@ -190,7 +191,7 @@ class Interval(AbstractSupport):
 
     def __check_init__(self) -> None:
         """Refuse an empty interval."""
-        traced = isinstance(self.low, jax.core.Tracer) or isinstance(self.high, jax.core.Tracer)
+        traced = isinstance(self.low, Tracer) or isinstance(self.high, Tracer)
         if not traced and not bool(jnp.all(self.low < self.high)):
             raise ValueError(
                 f"interval needs low < high, got low = {self.low} and high = {self.high}"

@@ -44,12 +44,13 @@ def _advance(
     """One transition of a BlackJAX kernel with the tuned step size and mass matrix."""
     from blackjax.mcmc.hmc import HMCState
 
-    before = HMCState(state.position, state.log_prob, state.score)
+    cached: tuple[Any, Any, Any] = (state.position, state.log_prob, state.score)
+    before = HMCState(*cached)
     tuning = state.tuning
     after, info = kernel(
         key, before, target.log_prob, tuning.step_size, tuning.scale.covariance, length
     )
-    return HamiltonianState(*after, tuning), info
+    return HamiltonianState(after.position, after.logdensity, after.logdensity_grad, tuning), info
 
 
 def _info(state: HamiltonianState, info: Any, extra: dict[str, Array]) -> Info:

@@ -1,5 +1,7 @@
 """A few NUTS walkers for the expensive checks: short walks at some temperature."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,7 @@ def _walk(
         value = inverse_temperature * target.log_prob(center + factor @ x)
         return jnp.where(jnp.isnan(value), -jnp.inf, value)
 
-    kernel = nuts.build_kernel()
+    kernel: Any = nuts.build_kernel()
     mass = jnp.ones(start.shape[1], start.dtype)
 
     def one(key: Array, x: Array, log_step: Array) -> tuple[Array, Array, Array]:
@@ -96,4 +98,5 @@ class Walkers:
         return np.asarray(trace[:, :steps], np.float64)
 
     def unwhiten(self, x: np.ndarray) -> np.ndarray:
+        """Positions in the coordinates of the target."""
         return np.asarray(self.center) + x @ np.asarray(self.factor).T

@@ -74,16 +74,19 @@ class CholeskyGaussian(AbstractDistribution):
     def sample_score(self, key: PRNGKey, n: int) -> Draws:
         """Draws x = mean + L noise with log q = log N(noise) - log det L, score = -L^-T noise."""
         noise = jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype)
-        factor = self.factor
         log_q = _standard_log_prob(noise) - jnp.sum(self.log_diagonal)
-        fixed = jax.lax.stop_gradient(factor)
+        fixed = jax.lax.stop_gradient(self.factor)
         score = -jax.scipy.linalg.solve_triangular(fixed, noise.T, lower=True, trans="T").T
-        return Draws(self.mean + noise @ factor.T, log_q, score, independent=True)
+        return Draws(self._place(noise), log_q, score, independent=True)
 
     def sample(self, key: PRNGKey, n: int) -> Points:
         """`n` independent draws."""
         noise = jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype)
-        return self.mean + noise @ self.factor.T
+        return self._place(noise)
+
+    def _place(self, noise: Points) -> Points:
+        """The points mean + L noise, without forming the diagonal matrix."""
+        return self.mean + noise @ jnp.tril(self.lower, -1).T + noise * jnp.exp(self.log_diagonal)
 
     def log_prob(self, x: Vector) -> Scalar:
         """The log density at one point."""

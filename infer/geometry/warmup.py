@@ -38,7 +38,9 @@ def restart(step_size: Scalar) -> DualAveraging:
     """Dual averaging around ten times this step size."""
     log_step = jnp.log(step_size)
     zero = jnp.zeros_like(log_step)
-    return DualAveraging(log_step + jnp.log(10.0).astype(log_step.dtype), zero, log_step, jnp.asarray(0))
+    return DualAveraging(
+        log_step + jnp.log(10.0).astype(log_step.dtype), zero, log_step, jnp.zeros((), int)
+    )
 
 
 class Tuning(eqx.Module):

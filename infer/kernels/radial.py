@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from infer.core.types import Points, Scalar
@@ -18,12 +19,12 @@ MEDIAN_POINTS = 128  # the median rule looks at no more particles than this
 def _bandwidth(value: Any) -> Scalar | None:
     if value is None:
         return None
-    if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
+    if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
         raise ValueError(
             f"a kernel needs bandwidth > 0, in squared units of the particles, got {value}; "
             "write `bandwidth=None` for the median rule."
         )
-    dtype = value.dtype if isinstance(value, jax.Array | jax.core.Tracer) else jnp.zeros(()).dtype
+    dtype = value.dtype if isinstance(value, jax.Array | Tracer) else jnp.zeros(()).dtype
     return jnp.asarray(value, dtype)
 
 

@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 
 from infer.core.posterior import AbstractDistribution
 from infer.core.target import Target
@@ -20,8 +21,8 @@ def estimate(
 ) -> tuple[Scalar, AbstractDistribution]:
     """Value of an objective and its gradient in the parameters of q, from K draws of q.
 
-        log w_k = log p(x_k) - log q(x_k),   (a, b) = estimator(objective, log w)
-        gradient = sum_k  <a_k s_k - (a_k + b_k) score_k, dx_k/dphi>  +  b_k d log q_k/dphi
+        log w_k = log p(x_k) - log q(x_k),   (a, c, b) = estimator(objective, log w)
+        gradient = sum_k  <a_k s_k + c_k (grad log q)(x_k), dx_k/dphi>  +  b_k d log q_k/dphi
 
     with s_k = grad log p(x_k). Nothing is evaluated twice: the value and gradient of the target
     at the K draws are all that is asked of it. Returns (F, ascent direction shaped like q).
@@ -36,6 +37,10 @@ def estimate(
     (x, log_q), pull_back, score = jax.vjp(draw, parameters, has_aux=True)
     log_p, s = jax.vmap(target.value_and_score)(x)
     log_w = log_p - log_q
-    a, b = estimator.coefficients(objective, log_w)
-    (gradient,) = pull_back((a[:, None] * s - (a + b)[:, None] * score, b))
+    weights = estimator.coefficients(objective, log_w)
+    along = weights.path[:, None] * s
+    if weights.score is not None:
+        along += weights.score[:, None] * score
+    density = jnp.zeros_like(log_q) if weights.density is None else weights.density
+    (gradient,) = pull_back((along, density))
     return objective.value(log_w), gradient

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 from jaxtyping import Array
 
 
@@ -85,7 +86,7 @@ def optimizer(
         else:
             options.append((key, value))
     rate = numbers.get("learning_rate")
-    if rate is not None and not isinstance(rate, jax.core.Tracer) and bool(jnp.any(rate < 0)):
+    if rate is not None and not isinstance(rate, Tracer) and bool(jnp.any(rate < 0)):
         positive = hyperparameters["learning_rate"]
         raise ValueError(
             f"{name} got learning_rate={positive}; every method here minimizes and sets the sign "

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from infer.core.algorithm import AbstractApproximator, Info
 from infer.core.posterior import Particles
@@ -25,7 +26,7 @@ class _State(eqx.Module):
 
 
 def _init_scale(value: Any) -> Scalar:
-    if not isinstance(value, jax.core.Tracer) and not np.all(np.asarray(value) > 0):
+    if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
         raise ValueError(
             f"SVGD needs init_scale > 0, got {value}: particles that start at one point never "
             "separate. Write `init_scale=1.0`."
@@ -118,7 +119,7 @@ class SVGD(AbstractApproximator):
         updates, opt_state = self.optimizer.update(-phi, state.optimizer, x)
         stats = {"force": jnp.sqrt(jnp.mean(phi**2)), "bandwidth": kernel.h}
         info = Info(-jnp.mean(log_prob), jnp.asarray(self.n_particles), stats)
-        return _State(optax.apply_updates(x, updates), opt_state), info
+        return _State(jax.tree.map(jnp.add, x, updates), opt_state), info
 
     def posterior(self, state: _State) -> Particles:
         """The particles, equally weighted."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from infer.core.algorithm import AbstractSampler, Algorithm, Info
-from infer.core.problem import AbstractProblem
+from infer.core.target import Target
 from infer.core.types import Count, Flag, State
 
 
@@ -58,17 +58,13 @@ def record_of(algorithm: Algorithm, state: State, info: Info) -> dict[str, Array
 
 def _finite(tree: Any) -> Flag:
     checks = [
-        jnp.all(jnp.isfinite(leaf))
-        for leaf in jax.tree.leaves(tree)
-        if eqx.is_inexact_array(leaf)
+        jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)
     ]
     return jnp.all(jnp.stack(checks))
 
 
 @eqx.filter_jit
-def begin(
-    algorithm: Algorithm, problem: AbstractProblem, keys: Key[Array, " chains"], starts: Any
-) -> Carry:
+def begin(algorithm: Algorithm, problem: Target, keys: Key[Array, " chains"], starts: Any) -> Carry:
     """The first carry: `init` of every chain at its own start (None: the problem's own choice)."""
 
     def init(key: Array, start: Any) -> State:
@@ -88,7 +84,7 @@ def begin(
 @eqx.filter_jit
 def advance(
     algorithm: Algorithm,
-    problem: AbstractProblem,
+    problem: Target,
     keys: Key[Array, " chains"],
     carry: Carry,
     schedule: Schedule,
@@ -108,6 +104,7 @@ def advance(
         rows_key, move_key = jax.random.split(step_key)
         sample = problem.subsample(rows_key)
         if warming:
+            assert isinstance(algorithm, AbstractSampler)
             return algorithm.adapt(move_key, sample, state, i, schedule.warmup)
         return algorithm.step(move_key, sample, state)
 

@@ -35,7 +35,9 @@ def lay_out(mesh: Mesh, carry: Carry, target: Target) -> tuple[Carry, Target]:
         def move(leaf: object) -> object:
             if not isinstance(leaf, jax.Array):
                 return leaf
-            return jax.device_put(leaf, whole) if position is None else place(leaf, position, length)
+            return (
+                jax.device_put(leaf, whole) if position is None else place(leaf, position, length)
+            )
 
         return jax.tree.map(move, tree)
 

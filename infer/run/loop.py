@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
 from infer.core.algorithm import AbstractApproximator, Algorithm
 from infer.core.outcome import Ending, Outcome
-from infer.core.problem import AbstractProblem
+from infer.core.target import Target
 from infer.run.chunk import Carry, Schedule, advance, begin
 
 BUFFER_BYTES = 64 * 2**20  # one chunk's records on the device
@@ -88,9 +89,7 @@ class Progress:
 Callback = Callable[[Progress], Any]
 
 
-def start(
-    algorithm: Algorithm, problem: AbstractProblem, keys: Key[Array, " chains"], starts: Any
-) -> Trail:
+def start(algorithm: Algorithm, problem: Target, keys: Key[Array, " chains"], starts: Any) -> Trail:
     """A run of no steps yet."""
     clock = time.perf_counter()
     carry = jax.block_until_ready(begin(algorithm, problem, keys, starts))
@@ -99,7 +98,7 @@ def start(
 
 def run(
     algorithm: Algorithm,
-    problem: AbstractProblem,
+    problem: Target,
     keys: Key[Array, " chains"],
     trail: Trail,
     plan: Plan,
@@ -135,7 +134,7 @@ def _cut(trail: Trail, taken: int, thin: int) -> None:
 
 def _phase(
     algorithm: Algorithm,
-    problem: AbstractProblem,
+    problem: Target,
     keys: Key[Array, " chains"],
     trail: Trail,
     plan: Plan,
@@ -153,10 +152,9 @@ def _phase(
     size = rows if plan.chunk is not None else min(rows, 16)
 
     def go(count: int) -> float:
-        schedule = Schedule(
-            *(np.int32(v) for v in (done, count, thin, 0 if warming else plan.warmup, plan.warmup)),
-            np.bool_(plan.skip_nonfinite),
-        )
+        offset = 0 if warming else plan.warmup
+        numbers: Any = jnp.asarray([done, count, thin, offset, plan.warmup], jnp.int32)
+        schedule = Schedule(*numbers, skip=jnp.asarray(plan.skip_nonfinite))
         clock = time.perf_counter()
         carry, buffer, gradients = jax.block_until_ready(
             advance(algorithm, problem, keys, trail.carry, schedule, rows, warming)

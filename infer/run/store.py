@@ -12,12 +12,15 @@ import numpy as np
 MAGIC = b"infer-1\n"
 
 
-def write(path: str | os.PathLike[str], arrays: dict[str, np.ndarray], meta: dict[str, Any]) -> None:
+def write(
+    path: str | os.PathLike[str], arrays: dict[str, np.ndarray], meta: dict[str, Any]
+) -> None:
     """Write named arrays and a JSON record to one file; a crash leaves the old file whole."""
     path = Path(path)
     payload = io.BytesIO()
     text = np.frombuffer(json.dumps(meta).encode(), np.uint8)
-    np.savez(payload, **{"meta": text}, **{f"array/{k}": v for k, v in arrays.items()})
+    named: dict[str, Any] = {"meta": text} | {f"array/{k}": v for k, v in arrays.items()}
+    np.savez(payload, **named)
     data = payload.getvalue()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(path.name + ".partial")

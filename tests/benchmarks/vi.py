@@ -67,7 +67,12 @@ def run() -> list[dict[str, Any]]:
     case = f"logistic d={D} N={N}, {STEPS} full-rank steps, second call"
     return [
         {"case": case, "what": "infer, loop", "seconds": loop, "ratio": peer / loop},
-        {"case": case, "what": "infer, whole fit with verdict", "seconds": whole, "ratio": peer / whole},
+        {
+            "case": case,
+            "what": "infer, whole fit with verdict",
+            "seconds": whole,
+            "ratio": peer / whole,
+        },
         {"case": case, "what": "numpyro SVI.run", "seconds": peer, "ratio": 1.0},
     ]
 

@@ -1,0 +1,81 @@
+"""`make bench`: our time and memory beside the peers', in one run; writes docs/benchmarks.md."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent.parent / "docs" / "benchmarks.md"
+CASES = {
+    "vi": "Variational inference: the second fit of a session",
+    "nuts": "NUTS: the sampling phase",
+    "svgd": "SVGD: one step",
+}
+PACKAGES = ("jax", "numpyro", "blackjax", "optax", "numpy")
+HEAD = """# Benchmarks
+
+Written by `make bench`, last on {date}, on {machine}, Python {python}, {versions}. Every number is
+the median of several interleaved repeats in one process; results are waited for; compilation is
+left out unless a row says otherwise. `ratio` says how many times faster than the peer a row is,
+or, for rows that name a floor, how many times slower than that.
+"""
+
+
+def machine() -> str:
+    model = "unknown processor"
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    return f"{os.cpu_count()} cores of {model}, {platform.system()}"
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    for row in rows:
+        cells = [row.get(name, "") for name in columns]
+        lines.append("| " + " | ".join(cell(value) for value in cells) + " |")
+    return "\n".join(lines)
+
+
+def cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def one(name: str) -> None:
+    """Run one case in this process and print its rows as JSON on the last line."""
+    sys.path.insert(0, str(HERE))
+    module = __import__(name)
+    rows = module.run()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"rows": rows, "peak": peak}))
+
+
+def main() -> None:
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+    page = HEAD.format(
+        date=datetime.date.today(),
+        machine=machine(),
+        python=platform.python_version(),
+        versions=versions,
+    )
+    for name, title in CASES.items():
+        command = [sys.executable, __file__, name]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        text = f"\n## {title}\n\n{table(found['rows'])}\n\nPeak memory of the process: "
+        page += text + f"{found['peak']:.0f} MB.\n"
+        print(text)
+    PAGE.write_text(page)
+
+
+if __name__ == "__main__":
+    one(sys.argv[1]) if len(sys.argv) > 1 else main()

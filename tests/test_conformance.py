@@ -1,0 +1,339 @@
+"""What every algorithm and every family must do, read from the exports of the package."""
+
+import inspect
+from statistics import NormalDist
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.flatten_util import ravel_pytree
+
+import infer
+from infer.core.algorithm import AbstractSampler
+from infer.core.posterior import AbstractFamily
+from infer.diagnostics.chains import ess_mean
+from infer.objectives import estimate
+
+ALGORITHMS = infer.algorithms()
+FAMILIES = {
+    name: thing
+    for name, thing in sorted(vars(infer).items())
+    if inspect.isclass(thing) and issubclass(thing, AbstractFamily)
+}
+MEAN = np.array([20.0, -3.0, 0.5])
+COVARIANCE = np.array([[1.0, 0.5, 0.0], [0.5, 2.0, -0.3], [0.0, -0.3, 0.5]])
+
+traces = []  # one entry per time Python runs through the density
+
+
+def log_density(x, data):
+    traces.append(0)
+    u = data["whiten"] @ (x - data["mean"])
+    return jnp.where(x[0] < data["edge"], data["hole"], -0.5 * u @ u)
+
+
+def target(edge=-np.inf, hole=np.nan, mean=MEAN):
+    """N(mean, COVARIANCE), and `hole` wherever the first coordinate is below `edge`."""
+    whiten = np.linalg.cholesky(np.linalg.inv(COVARIANCE)).T
+    data = {"whiten": whiten, "mean": mean, "edge": edge, "hole": hole}
+    data = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), data)
+    return infer.from_log_density(log_density, jnp.zeros(3), data=data)
+
+
+@pytest.fixture(params=["float32", "float64"])
+def precision(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield request.param
+
+
+@eqx.filter_jit
+def init(algorithm, key, target):
+    return algorithm.init(key, target)
+
+
+@eqx.filter_jit
+def step(algorithm, key, target, state):
+    return algorithm.step(key, target, state)
+
+
+@eqx.filter_jit
+def steps(algorithm, keys, target, states):
+    return jax.vmap(algorithm.step, (0, None, 0))(keys, target, states)
+
+
+def assert_close(a, b, tolerance):
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, rtol=tolerance, atol=tolerance), a, b
+    )
+
+
+def test_registry():
+    assert {"MALA", "ULA", "NUTS", "HMC", "VI", "SVGD"} <= set(ALGORITHMS)
+    assert "ADVI" not in ALGORITHMS  # a preset of VI
+    assert all(cls is getattr(infer, name) for name, cls in ALGORITHMS.items())
+    assert {"FullRank", "MeanField"} <= set(FAMILIES)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_says_what_it_is(name):
+    cls = ALGORITHMS[name]
+    cls()  # every argument has a default
+    assert any(f"{year}." in cls.source for year in range(1950, 2100)), cls.source
+    assert "Source:" in cls.__doc__ and cls.default_steps >= 1 and cls.default_chains >= 1
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_a_step_keeps_structure_shapes_and_types(name, precision, key):
+    algorithm, problem = ALGORITHMS[name](), target()
+    state = eqx.filter_eval_shape(algorithm.init, key, problem)
+    moves = {"step": lambda s: algorithm.step(key, problem, s)}
+    if isinstance(algorithm, AbstractSampler):
+        i, n = jnp.asarray(3), jnp.asarray(100)
+        moves["adapt"] = lambda s: algorithm.adapt(key, problem, s, i, n)
+    for move in moves.values():
+        after, info = eqx.filter_eval_shape(move, state)
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+        for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
+            assert (old.shape, old.dtype, old.weak_type) == (new.shape, new.dtype, new.weak_type)
+            assert not old.weak_type
+            assert old.dtype.name in (precision, "int32", "int64", "bool", "uint32")
+        assert info.loss.shape == () and info.loss.dtype == precision
+        assert jnp.issubdtype(info.gradients.dtype, jnp.integer)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_jit_vmap_and_retraces(name, x64):
+    algorithm, problem, moved = ALGORITHMS[name](), target(), target(mean=MEAN + 1)
+    keys = jax.random.split(jax.random.key(1), 3)
+    states = [init(algorithm, k, problem) for k in keys]
+
+    eager = algorithm.step(keys[0], problem, states[0])
+    before = len(traces)
+    singly = [step(algorithm, k, problem, s) for k, s in zip(keys, states, strict=True)]
+    assert len(traces) > before
+    assert_close(eager, singly[0], 1e-9)
+
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    together = steps(algorithm, keys, problem, stacked)
+    assert_close(together, jax.tree.map(lambda *leaves: jnp.stack(leaves), *singly), 1e-9)
+
+    # A second step, another of every number in the algorithm, other data: nothing is traced.
+    before = len(traces)
+    step(algorithm, keys[1], problem, singly[0][0])
+    other = jax.tree.map(lambda x: 0.9 * x if eqx.is_inexact_array(x) else x, algorithm)
+    step(other, keys[0], moved, init(other, keys[0], moved))
+    assert len(traces) == before
+
+
+def vi(rate):
+    return infer.VI(optimizer=infer.optimizer(optax.adam, learning_rate=rate))
+
+
+NEW_SETTINGS = {
+    "MALA": lambda v: infer.MALA(step_size=v, acceptance=0.5 + v),
+    "ULA": lambda v: infer.ULA(step_size=v),
+    "HMC": lambda v: infer.HMC(step_size=v, acceptance=0.5 + v),
+    "NUTS": lambda v: infer.NUTS(step_size=v, acceptance=0.5 + v),
+    "VI": vi,
+    "FullRank": lambda v: infer.VI(family=infer.FullRank(scale=v)),
+    "SVGD": lambda v: infer.SVGD(n_particles=5, kernel=infer.RBF(bandwidth=v), init_scale=v),
+}
+
+
+@pytest.mark.parametrize("name", NEW_SETTINGS)
+def test_new_settings_are_the_same_program(name):
+    one, two = NEW_SETTINGS[name](0.1), NEW_SETTINGS[name](0.2)
+    leaves = [jax.tree.flatten(eqx.filter(a, eqx.is_array)) for a in (one, two)]
+    assert leaves[0][1] == leaves[1][1]
+    static = [eqx.filter(a, eqx.is_array, inverse=True) for a in (one, two)]
+    assert eqx.tree_equal(*static)
+    shapes = [[(x.shape, x.dtype, x.weak_type) for x in flat] for flat, _ in leaves]
+    assert shapes[0] == shapes[1]
+    assert not eqx.tree_equal(one, two)
+
+
+# Documented biases, as parts of a posterior sd (mean) and of a posterior variance (covariance):
+# ULA's variance is 1 / (1 - e/2) at step size e; finitely many particles lose spread; the
+# optimizer of VI leaves some noise.
+BIAS = {"ULA": (0.0, 0.03), "SVGD": (0.01, 0.15), "VI": (0.02, 0.02)}
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_recovers_a_gaussian(name, precision):
+    """Mean and covariance within Monte Carlo error: 9 comparisons for each fit, Bonferroni."""
+    result = infer.fit(target(), ALGORITHMS[name](), key=11, progress=False)
+    assert result.verdict.status == "ok", result.verdict
+    assert result.z.dtype == precision
+    sd = np.sqrt(np.diag(COVARIANCE))
+    x = (result.z - MEAN) / sd
+    correlation = COVARIANCE / np.outer(sd, sd)
+    rows, columns = np.triu_indices(3)
+    products = x[..., rows] * x[..., columns] - correlation[rows, columns]
+    series = np.concatenate([x, products], axis=-1).astype(np.float64)
+    if isinstance(result.algorithm, AbstractSampler):
+        size = ess_mean(series)
+        assert size.min() > 200
+    else:
+        size = series.shape[1]
+    comparisons = 9 * len(ALGORITHMS) * 2
+    z = NormalDist().inv_cdf(1 - 1e-3 / (2 * comparisons))
+    error = z * series.std(axis=(0, 1)) / np.sqrt(size)
+    if name == "SVGD":
+        error = 0 * error  # the particles are deterministic: their bias is all there is
+    mean_bias, bias = BIAS.get(name, (0.0, 0.0))
+    tolerance = error + np.repeat([mean_bias, bias], [3, 6])
+    miss = np.abs(series.mean(axis=(0, 1)))
+    assert (miss <= tolerance).all(), (miss, tolerance)
+
+
+@pytest.mark.parametrize("hole", [np.nan, -np.inf])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_stays_finite_on_a_rough_target(name, hole):
+    """No density on half of the posterior's mass, and a start 30 standard deviations away."""
+    options = {"steps": 600, "chains": ALGORITHMS[name].default_chains, "progress": False}
+    rough = target(edge=MEAN[0], hole=hole)
+    init = {"x": np.asarray(MEAN + [30, 0, 0], np.float32)}
+    result = infer.fit(
+        rough, ALGORITHMS[name](), key=5, init=init, on_nonfinite="skip", **options
+    )
+    for leaf in jax.tree.leaves(eqx.filter(result.trail.carry.states, eqx.is_inexact_array)):
+        assert np.isfinite(leaf).all()
+    assert np.isfinite(result.z).all()
+    assert np.abs(result.z[:, -1] - MEAN).max() < 30  # and it has come nearer
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_minibatches_are_taken_or_refused(name):
+    rows = jnp.linspace(-1, 1, 12)
+    mini = infer.from_log_density(
+        example=jnp.zeros(1),
+        log_prior=lambda x: -0.5 * jnp.sum(x**2),
+        log_likelihood=lambda x, y: -0.5 * (y - x[0]) ** 2,
+        data=rows,
+        batch_size=4,
+    )
+    algorithm = ALGORITHMS[name]()
+    if algorithm.exact_target:
+        with pytest.raises(ValueError, match=rf"{name} needs .* batch_size=4.*target\.full\(\)"):
+            infer.fit(mini, algorithm, key=0)
+    else:
+        result = infer.fit(mini, algorithm, key=0, steps=50, progress=False)
+        assert np.isfinite(result.z).all()
+
+
+# Families -------------------------------------------------------------------------------------
+
+
+def member(name, scale=0.3):
+    """A member of a family on R^3 with every leaf drawn at random."""
+    first = FAMILIES[name](scale=0.7).init(jax.random.key(0), jnp.zeros(3))
+    leaves, structure = jax.tree.flatten(first)
+    keys = jax.random.split(jax.random.key(7), len(leaves))
+    noise = [scale * jax.random.normal(k, v.shape, v.dtype) for k, v in zip(keys, leaves)]
+    return jax.tree.unflatten(structure, [v + e for v, e in zip(leaves, noise, strict=True)])
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_draws_of_a_family_know_their_density(name, x64):
+    q = member(name)
+    draws = q.sample_score(jax.random.key(1), 50)
+    np.testing.assert_allclose(draws.log_q, jax.vmap(q.log_prob)(draws.x), rtol=1e-12)
+    np.testing.assert_allclose(draws.score, jax.vmap(jax.grad(q.log_prob))(draws.x), rtol=1e-10)
+    np.testing.assert_allclose(q.sample(jax.random.key(1), 50), draws.x, rtol=1e-12)
+    np.testing.assert_allclose(q.covariance, q.factor @ q.factor.T, rtol=1e-12)
+    leaked = jax.grad(lambda q: jnp.sum(q.sample_score(jax.random.key(1), 5).score))(q)
+    assert all((leaf == 0).all() for leaf in jax.tree.leaves(leaked))  # the score is a constant
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_moments_and_mass_of_a_family(name, x64):
+    """Draws have the mean and covariance stated; mean exp(log w) = Z for a known density, z < 4."""
+    q = member(name)
+    x = np.asarray(q.sample(jax.random.key(2), 40_000))
+    np.testing.assert_allclose(x.mean(axis=0), q.mean, atol=4 * x.std(axis=0).max() / 200)
+    product = (x - q.mean)[:, :, None] * (x - q.mean)[:, None, :]
+    error = product.mean(axis=0) - q.covariance
+    assert (np.abs(error) < 4 * product.std(axis=0) / 200).all()
+    log_z = 0.7  # a Gaussian narrower than q, times e^0.7
+    narrow = 0.7 * q.covariance
+    p = jax.scipy.stats.multivariate_normal
+    draws = q.sample_score(jax.random.key(3), 40_000)
+    log_p = log_z + p.logpdf(draws.x, q.mean + 0.05, narrow)
+    w = np.exp(log_p - draws.log_q)
+    assert abs(w.mean() - np.exp(log_z)) < 4 * w.std() / 200
+
+
+def test_the_upper_triangle_is_never_read(x64):
+    q = member("FullRank")
+    upper = jnp.triu(jax.random.normal(jax.random.key(9), (3, 3)))
+    other = eqx.tree_at(lambda q: q.lower, q, q.lower + upper)
+    for look in (
+        lambda q: q.sample_score(jax.random.key(1), 9),
+        lambda q: q.log_prob(jnp.ones(3)),
+        lambda q: q.covariance,
+    ):
+        assert_close(look(q), look(other), 0)
+    problem = target(mean=np.zeros(3))
+    _, gradient = estimate(
+        jax.random.key(0), problem, q, infer.ReverseKL(), infer.Reparam(), 5
+    )
+    below = np.tril_indices(3, -1)
+    assert not np.triu(gradient.lower).any() and gradient.lower[below].all()
+
+
+# Estimators -----------------------------------------------------------------------------------
+
+SKEW = infer.from_log_density(
+    lambda x: -0.5 * jnp.sum(x**2) - jnp.sum(jnp.exp(0.3 * x)) + 0.2 * x[0] * x[1], jnp.zeros(3)
+)
+
+
+@eqx.filter_jit
+def gradient(key, problem, q, estimator, n=5):
+    return estimate(key, problem, q, infer.ReverseKL(), estimator, n)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_reparam_is_the_derivative_of_the_bound(name, x64):
+    q, key = member(name), jax.random.key(4)
+
+    def bound(q):
+        draws = q.sample_score(key, 5)
+        return jnp.mean(jax.vmap(SKEW.log_prob)(draws.x) - jax.vmap(q.log_prob)(draws.x))
+
+    value, ascent = gradient(key, SKEW, q, infer.Reparam())
+    np.testing.assert_allclose(value, bound(q), rtol=1e-12)
+    assert_close(ascent, jax.grad(bound)(q), 1e-12)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_reparam_and_path_agree_on_average(name, x64):
+    """Two means of 4000 gradients each, up to 12 comparisons at z < 4.5."""
+    q, n = member(name), 4000
+
+    @eqx.filter_jit
+    def several(estimator, keys):
+        return jax.lax.map(
+            lambda k: ravel_pytree(gradient(k, SKEW, q, estimator)[1])[0], keys, batch_size=500
+        )
+
+    keys = jax.random.split(jax.random.key(6), 2 * n)
+    reparam, path = several(infer.Reparam(), keys[:n]), several(infer.Path(), keys[n:])
+    se = np.sqrt((reparam.var(axis=0) + path.var(axis=0)) / n)
+    gap = np.abs(reparam.mean(axis=0) - path.mean(axis=0))
+    assert (gap <= 4.5 * se + 1e-15).all()
+    assert np.linalg.norm(reparam.mean(axis=0)) > 10 * np.linalg.norm(se)  # it is not all noise
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_path_gradient_vanishes_at_the_posterior(name, x64):
+    q = member(name)
+    posterior = infer.from_log_density(q.log_prob, jnp.zeros(3))
+    value, path = gradient(jax.random.key(4), posterior, q, infer.Path())
+    np.testing.assert_allclose(value, 0, atol=1e-12)
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(path)) < 1e-11
+    reparam = gradient(jax.random.key(4), posterior, q, infer.Reparam())[1]
+    assert max(np.abs(leaf).max() for leaf in jax.tree.leaves(reparam)) > 1e-3
