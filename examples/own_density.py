@@ -17,7 +17,6 @@ import optax
 from jax.scipy import stats
 
 import infer
-from infer.core.support import positive
 
 EXAMPLE = {"beta": jnp.zeros(3), "sigma": 1.0}  # structure and shapes, not a start
 
@@ -48,7 +47,7 @@ def main() -> None:
     parts = {
         "log_prior": log_prior,
         "log_likelihood": log_likelihood,
-        "supports": {"sigma": positive},
+        "supports": {"sigma": infer.positive},
         "data": data(),
         "dims": {"beta": ["term"]},
         "coords": {"term": ["constant", "first", "second"]},
@@ -59,13 +58,13 @@ def main() -> None:
     print("\nwith minibatches of 100 of 2000 rows:", infer.check(minibatches, key=0, show=False).ok)
 
     # Minibatch noise does not die away by itself: a learning rate that falls to zero removes it.
-    falling = optax.cosine_decay_schedule(0.02, 10_000)
+    falling = optax.cosine_decay_schedule(0.02, 30_000)
     adam = infer.optimizer(optax.adam, learning_rate=falling)
     noisy = infer.VI(optimizer=adam, n_samples=1, stopping=None)
     results = {
         "NUTS": infer.fit(whole, infer.NUTS(), key=0, draws=500, warmup=500),
         "VI": infer.fit(whole, infer.VI(), key=1, steps=3000),
-        "VI, minibatches": infer.fit(minibatches, noisy, key=2, steps=10_000),
+        "VI, minibatches": infer.fit(minibatches, noisy, key=2, steps=30_000),
     }
     print(infer.compare(results))
     figure = infer.plot_comparison(results)

@@ -158,15 +158,7 @@ def common_scalars(
     results: Mapping[str, Result], variables: Iterable[str] | None
 ) -> tuple[dict[str, dict[str, np.ndarray]], list[str]]:
     """The scalars that all results have, each (chain, draw), and notes on what was left out."""
-    if not isinstance(results, Mapping):
-        raise TypeError(f'compare needs a dict of results, such as {{"nuts": a}}, got {results!r}.')
-    if not results:
-        raise ValueError('compare needs at least one result: infer.compare({"nuts": result}).')
-    for name, result in results.items():
-        if not isinstance(result, Result):
-            raise TypeError(f"{name!r} is {result!r}, not a result of infer.fit.")
-    if isinstance(variables, str):
-        raise TypeError(f"variables must be a list of names; write variables=[{variables!r}].")
+    check_results(results, variables)
     draws = {name: _answer(result) for name, result in results.items()}
     shapes = {name: {v: x.shape[2:] for v, x in values.items()} for name, values in draws.items()}
     first = next(iter(shapes.values()))
@@ -189,6 +181,19 @@ def common_scalars(
                 notes.append(f"left out of {name}, not in all results: {', '.join(left)}")
     shared = {name: scalars({v: values[v] for v in kept}) for name, values in draws.items()}
     return shared, notes
+
+
+def check_results(results: Any, variables: Any) -> None:
+    """Refuse what is no dict of results, or no list of names."""
+    if not isinstance(results, Mapping):
+        raise TypeError(f'compare needs a dict of results, such as {{"nuts": a}}, got {results!r}.')
+    if not results:
+        raise ValueError('compare needs at least one result: infer.compare({"nuts": result}).')
+    for name, result in results.items():
+        if not isinstance(result, Result):
+            raise TypeError(f"{name!r} is {result!r}, not a result of infer.fit.")
+    if isinstance(variables, str):
+        raise TypeError(f"variables must be a list of names; write variables=[{variables!r}].")
 
 
 def _answer(result: Result) -> dict[str, np.ndarray]:

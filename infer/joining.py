@@ -1,6 +1,7 @@
 """Results of independent runs joined into one."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def combine(results: Sequence[Result]) -> Result:
     Raises:
         TypeError, ValueError: for runs that cannot be joined, with what to do.
     """
-    results = _checked(results)
+    results = checked(results)
     first = next((r for r in results if r.target is not None and r.algorithm is not None), None)
     if first is None:
         raise ValueError(
@@ -67,7 +68,7 @@ def combine(results: Sequence[Result]) -> Result:
     return result
 
 
-def _checked(results: Sequence[Result]) -> list[Result]:
+def checked(results: Any) -> list[Result]:
     """The results, if they are runs that can be joined."""
     if isinstance(results, Result) or not isinstance(results, Sequence) or not results:
         raise TypeError(f"combine needs a list of results, got {results!r}: combine([a, b]).")

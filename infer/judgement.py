@@ -103,7 +103,7 @@ def _judge_chains(target: Target, algorithm: AbstractSampler, trail: Trail) -> J
     record = trail.record()
     chains = len(trail.carry.alive)
     if not record:
-        none = Evidence("number of draws", 0, ">= 1", "failed", "stopped before the first draw")
+        none = Evidence("number of draws", 0.0, ">= 1", "failed", "stopped before the first draw")
         return np.zeros((chains, 0, target.dim)), np.zeros((chains, 0)), None, (none,)
     z = np.swapaxes(record["position"], 0, 1)
     log_prob = -np.swapaxes(record["loss"], 0, 1)

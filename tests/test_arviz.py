@@ -47,7 +47,7 @@ def target():
         supports={"sd": positive},
         data={"x": X, "y": Y, "group": GROUP},
         dims={"level": ("county",), "log_likelihood": ("house",)},
-        coords={"county": np.array(["a", "b", "c"], object)},
+        coords={"county": ["a", "b", "c"]},
     )
 
 

@@ -9,6 +9,7 @@ from matplotlib import pyplot
 
 import infer
 from infer.bridges.figures import marginals
+from infer.compare import check_results
 from infer.core.support import positive
 from infer.diagnostics import sliced_wasserstein
 
@@ -130,9 +131,12 @@ def test_wrong_use_is_refused(results):
     with pytest.raises(ValueError, match="at least one result"):
         infer.compare({})
     with pytest.raises(TypeError, match="needs a dict of results"):
-        infer.compare(results["vi"])
+        check_results(results["vi"], None)
     with pytest.raises(TypeError, match="'b' is 3, not a result"):
-        infer.compare({"a": results["vi"], "b": 3})
+        check_results({"a": results["vi"], "b": 3}, None)
+    for wrong in (results["vi"], [results["vi"]], {"a": 3}):
+        with pytest.raises(TypeError):
+            infer.compare(wrong)
     with pytest.raises(ValueError, match="max_variables must be >= 1"):
         infer.plot_comparison(results, max_variables=0)
 

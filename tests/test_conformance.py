@@ -175,7 +175,7 @@ def test_recovers_a_gaussian(name, precision):
     series = np.concatenate([x, products], axis=-1).astype(np.float64)
     if isinstance(result.algorithm, AbstractSampler):
         size = ess_mean(series)
-        assert size.min() > 200
+        assert size.min() > 100
     else:
         size = series.shape[1]
     comparisons = 9 * len(ALGORITHMS) * 2
@@ -217,7 +217,7 @@ def test_minibatches_are_taken_or_refused(name):
     )
     algorithm = ALGORITHMS[name]()
     if algorithm.exact_target:
-        with pytest.raises(ValueError, match=rf"{name} needs .* batch_size=4.*target\.full\(\)"):
+        with pytest.raises(ValueError, match=rf"{name} needs .*batch_size=4.*target\.full\(\)"):
             infer.fit(mini, algorithm, key=0)
     else:
         result = infer.fit(mini, algorithm, key=0, steps=50, progress=False)

@@ -56,3 +56,13 @@ def test_links_of_the_readme_and_pages_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
         if not link.startswith("http"):
             assert (page.parent / link).exists(), link
+
+
+def test_every_public_name_is_in_the_reference():
+    import infer
+
+    text = (ROOT / "docs" / "api.md").read_text()
+    modules = {"core", "run"} | {p.stem for p in (ROOT / "infer").iterdir()}
+    names = {n for n in vars(infer) if not n.startswith("_")}
+    named = set(re.findall(r"\binfer\.(\w+)", text))
+    assert sorted(n for n in names - named if n not in modules) == []

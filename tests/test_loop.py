@@ -41,7 +41,6 @@ SETTINGS = {
     "SVGD": (infer.SVGD(n_particles=4, stopping=None), {"chains": 2}),
 }
 STEPS = 42
-pytestmark = pytest.mark.filterwarnings("ignore:invalid value encountered:RuntimeWarning")
 
 
 def fit(name, target=TARGET, **options):

@@ -9,6 +9,7 @@ import pytest
 
 import infer
 from infer.core.support import positive
+from infer.joining import checked
 
 SCALE = np.array([1.0, 2.0])
 
@@ -24,7 +25,7 @@ def make_target(center=0.0):
         supports={"s": positive},
         data=np.full(2, center),
         dims={"x": ("side",)},
-        coords={"side": np.array(["left", "right"], object)},
+        coords={"side": ["left", "right"]},
     )
 
 
@@ -253,6 +254,8 @@ def test_runs_that_do_not_belong_together_are_not_joined(result, kind):
         infer.combine([result, run({"mala": "vi", "vi": "mala"}[kind], 1)])
     for wrong in ([], result, None, [result, "run.infer"]):
         with pytest.raises(TypeError, match="combine needs"):
+            checked(wrong)
+        with pytest.raises(TypeError):
             infer.combine(wrong)
 
 

@@ -129,7 +129,7 @@ def test_wrong_use():
             SVGD(n_particles=wrong)
     with pytest.raises((TypeError, ValueError), match="n_particles"):
         SVGD(n_particles=2.5)
-    with pytest.raises(ValueError, match="never separate"):
+    with pytest.raises(ValueError, match="init_scale must be > 0"):
         SVGD(init_scale=0.0)
     with pytest.raises(TypeError, match="kernel"):
         SVGD(kernel="rbf")

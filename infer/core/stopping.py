@@ -47,8 +47,9 @@ class LossSettled:
         blocks = np.asarray(losses[-2 * quarter :], np.float64)
         blocks = blocks[: 20 * (len(blocks) // 20)].reshape(20, -1).mean(axis=1)
         first, last = blocks[:10], blocks[10:]
-        se = np.sqrt((first.var(ddof=1) + last.var(ddof=1)) / 10)
-        return float(first.mean() - last.mean()), float(se)
+        with np.errstate(invalid="ignore"):  # refused steps have infinite losses
+            se = np.sqrt((first.var(ddof=1) + last.var(ddof=1)) / 10)
+            return float(first.mean() - last.mean()), float(se)
 
     def settled(self, losses: np.ndarray, thin: int = 1) -> bool:
         """Has a run settled whose loss was recorded every `thin` steps? NaN never settles."""

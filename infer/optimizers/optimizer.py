@@ -70,7 +70,7 @@ def optimizer(
         ValueError: for a negative learning rate.
     """
     signature = inspect.signature(factory).parameters
-    name = getattr(factory, "__name__", repr(factory))
+    name = factory.__name__ if inspect.isroutine(factory) else repr(factory)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.values())
     unknown = [] if open_ended else [key for key in hyperparameters if key not in signature]
     if unknown:

@@ -1,15 +1,14 @@
 """Stein variational gradient descent."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
-from jax.core import Tracer
 
 from infer.core.algorithm import AbstractApproximator, Info
+from infer.core.checks import positive
 from infer.core.posterior import Particles
 from infer.core.stopping import LossSettled
 from infer.core.target import Target
@@ -23,15 +22,6 @@ from infer.optimizers.optimizer import Optimizer
 class _State(eqx.Module):
     particles: Points
     optimizer: optax.OptState
-
-
-def _init_scale(value: Any) -> Scalar:
-    if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
-        raise ValueError(
-            f"SVGD needs init_scale > 0, got {value}: particles that start at one point never "
-            "separate. Write `init_scale=1.0`."
-        )
-    return jnp.asarray(value, jnp.zeros(()).dtype)
 
 
 class SVGD(AbstractApproximator):
@@ -54,7 +44,7 @@ class SVGD(AbstractApproximator):
             or Adagrad did. For minibatches `infer.optimizer(optax.adagrad, learning_rate=0.5)`
             was less noisy.
         init_scale: standard deviation of the starting particles around `target.initial`, > 0, on
-            the unconstrained scale.
+            the unconstrained scale; particles that start at one point never separate.
         stopping: a `LossSettled` rule on the mean of -log p, or None to take every step.
 
     Limits: the fixed point for finite n is biased, and more steps do not change that. Spread is
@@ -82,7 +72,7 @@ class SVGD(AbstractApproximator):
     n_particles: int = eqx.field(static=True, default=100)
     kernel: AbstractRadialKernel = eqx.field(default_factory=IMQ)
     optimizer: Optimizer | optax.GradientTransformation = eqx.field(default_factory=coin)
-    init_scale: Scalar = eqx.field(converter=_init_scale, default=1.0)
+    init_scale: Scalar = eqx.field(converter=positive("init_scale", 1.0), default=1.0)
     stopping: LossSettled | None = eqx.field(static=True, default=LossSettled())
     exact_target: ClassVar[bool] = False
     default_steps: ClassVar[int] = 5_000
@@ -119,7 +109,7 @@ class SVGD(AbstractApproximator):
         updates, opt_state = self.optimizer.update(-phi, state.optimizer, x)
         stats = {"force": jnp.sqrt(jnp.mean(phi**2)), "bandwidth": kernel.h}
         info = Info(-jnp.mean(log_prob), jnp.asarray(self.n_particles), stats)
-        return _State(jax.tree.map(jnp.add, x, updates), opt_state), info
+        return _State(x + jnp.asarray(updates), opt_state), info
 
     def posterior(self, state: _State) -> Particles:
         """The particles, equally weighted."""
