@@ -63,7 +63,8 @@ def main() -> None:
     print("largest relative difference:", f"{np.max(np.abs(found / theory - 1)):.3f}")
 
     figure, ax = plt.subplots(figsize=(5.5, 3.6))
-    ax.plot(sizes, theory, color="#0072B2", label="theory")
+    grid = np.linspace(0, 1.65, 200)
+    ax.plot(grid, 1 / np.sqrt(1 - grid / 2), color="#0072B2", label="theory")
     ax.plot(sizes, found, "o", color="#D55E00", label="measured")
     ax.axhline(1, color="#999999", linewidth=1, linestyle="--", label="posterior")
     ax.set(xlabel="step size e", ylabel="standard deviation of the draws")

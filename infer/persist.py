@@ -29,8 +29,6 @@ from infer.run.chunk import Carry
 from infer.run.loop import Plan, Trail
 from infer.run.store import read, write
 
-_ANSWER = ("z", "log_prob", "log_q")
-
 
 def save(result: Result, path: str | os.PathLike[str]) -> None:
     """Write a result to one file: draws, history, verdict and the states of the run.
@@ -112,7 +110,6 @@ def load(
     if report is None:
         assert target is not None and algorithm is not None
         return _judge_checkpoint(target, algorithm, keys[0], plan, trail)
-    answer = {name: arrays.get(f"answer/{name}") for name in _ANSWER}
     outcome = report["outcome"]
     verdict = report["verdict"]
     return Result(
@@ -130,7 +127,9 @@ def load(
         verdict=Verdict(
             tuple(Evidence(**e) for e in verdict["evidence"]), verdict["not_looked_for"]
         ),
-        **answer,
+        z=arrays["answer/z"],
+        log_prob=arrays["answer/log_prob"],
+        log_q=arrays.get("answer/log_q"),
         timings=Timings(**report["timings"]),
         algorithm_name=meta["algorithm"],
         settings=meta["settings"],
@@ -177,7 +176,7 @@ def _keys(meta: dict[str, Any], report: dict[str, Any] | None) -> tuple[PRNGKey,
     words = [meta["key"]] if report is None else report["keys"]
     implementation = None if report is None else report["key_type"]
     return tuple(
-        jax.random.wrap_key_data(np.asarray(w, np.uint32), impl=implementation) for w in words
+        jax.random.wrap_key_data(jnp.asarray(w, jnp.uint32), impl=implementation) for w in words
     )
 
 

@@ -176,9 +176,9 @@ def _scores(r: ScoreRegression, sample: Sample) -> Evidence:
         error = f"the mean of {which} is off by {abs(r.shift[index]):.2g} posterior sd"
         error += f" (+/- {2 * r.shift_error[index]:.1g})"
     else:
-        ratio = math.exp(-r.log_sd[index])
+        ratio = _exp(-r.log_sd[index])
         error = f"the sd of {which} is {ratio:.2g} times the posterior's"
-        error += f" (within a factor {math.exp(2 * r.log_sd_error[index]):.2g})"
+        error += f" (within a factor {_exp(2 * r.log_sd_error[index]):.2g})"
     if r.lo > 1 and not r.tail > 0.5 and r.n >= 10 * sample.z.shape[-1]:
         meaning = f"by the scores at the draws, {error}. {sample.hint}".strip()
         return Evidence(name, r.hi, threshold, "failed", meaning)
@@ -196,6 +196,11 @@ def _scores(r: ScoreRegression, sample: Sample) -> Evidence:
         return Evidence(name, r.hi, threshold, "suspect", meaning)
     meaning = f"no error of mean or scale above {r.hi:.2g} of what would make the fit wrong"
     return Evidence(name, r.hi, threshold, "ok", meaning)
+
+
+def _exp(x: float) -> float:
+    """exp(x), infinite where that overflows."""
+    return math.exp(x) if x < 700 else math.inf
 
 
 def _tail(r: ScoreRegression) -> Evidence:

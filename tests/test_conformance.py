@@ -196,9 +196,7 @@ def test_stays_finite_on_a_rough_target(name, hole):
     options = {"steps": 600, "chains": ALGORITHMS[name].default_chains, "progress": False}
     rough = target(edge=MEAN[0], hole=hole)
     init = {"x": np.asarray(MEAN + [30, 0, 0], np.float32)}
-    result = infer.fit(
-        rough, ALGORITHMS[name](), key=5, init=init, on_nonfinite="skip", **options
-    )
+    result = infer.fit(rough, ALGORITHMS[name](), key=5, init=init, on_nonfinite="skip", **options)
     for leaf in jax.tree.leaves(eqx.filter(result.trail.carry.states, eqx.is_inexact_array)):
         assert np.isfinite(leaf).all()
     assert np.isfinite(result.z).all()
@@ -232,7 +230,9 @@ def member(name, scale=0.3):
     first = FAMILIES[name](scale=0.7).init(jax.random.key(0), jnp.zeros(3))
     leaves, structure = jax.tree.flatten(first)
     keys = jax.random.split(jax.random.key(7), len(leaves))
-    noise = [scale * jax.random.normal(k, v.shape, v.dtype) for k, v in zip(keys, leaves)]
+    noise = [
+        scale * jax.random.normal(k, v.shape, v.dtype) for k, v in zip(keys, leaves, strict=True)
+    ]
     return jax.tree.unflatten(structure, [v + e for v, e in zip(leaves, noise, strict=True)])
 
 
@@ -277,9 +277,7 @@ def test_the_upper_triangle_is_never_read(x64):
     ):
         assert_close(look(q), look(other), 0)
     problem = target(mean=np.zeros(3))
-    _, gradient = estimate(
-        jax.random.key(0), problem, q, infer.ReverseKL(), infer.Reparam(), 5
-    )
+    _, gradient = estimate(jax.random.key(0), problem, q, infer.ReverseKL(), infer.Reparam(), 5)
     below = np.tril_indices(3, -1)
     assert not np.triu(gradient.lower).any() and gradient.lower[below].all()
 

@@ -101,8 +101,10 @@ def advance(
 
     def one_chain(key: Array, state: State, i: Array) -> tuple[State, Info]:
         step_key = jax.random.fold_in(key, schedule.offset + i)
-        rows_key, move_key = jax.random.split(step_key)
-        sample = problem.subsample(rows_key)
+        sample, move_key = problem, step_key
+        if not problem.exact:
+            rows_key, move_key = jax.random.split(step_key)
+            sample = problem.subsample(rows_key)
         if warming:
             assert isinstance(algorithm, AbstractSampler)
             return algorithm.adapt(move_key, sample, state, i, schedule.warmup)
@@ -112,6 +114,7 @@ def advance(
         carry, buffer, gradients = loop
         i = schedule.start + j
         states, info = jax.vmap(one_chain, (0, 0, None))(keys, carry.states, i)
+        spent = jnp.where(carry.alive, info.gradients, 0)  # a halted chain spends none
         ok = jax.vmap(_finite)((states, info.loss))
         take = ok & carry.alive
         refused = ~ok & carry.alive
@@ -128,10 +131,10 @@ def advance(
             jnp.where(refused & (carry.first < 0), step, carry.first),
         )
         if not warming:
-            slot = i // schedule.thin - schedule.start // schedule.thin
+            slot = jax.lax.div(i, schedule.thin) - jax.lax.div(schedule.start, schedule.thin)
             record = jax.vmap(lambda s, f: record_of(algorithm, s, f))(states, info)
             buffer = jax.tree.map(lambda b, v: b.at[slot].set(v), buffer, record)
-        return carry, buffer, gradients + info.gradients.astype(gradients.dtype)
+        return carry, buffer, gradients + spent.astype(gradients.dtype)
 
     def blank() -> dict[str, Array]:
         def shape(key: Array, state: State) -> dict[str, Array]:

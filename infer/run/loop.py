@@ -16,7 +16,8 @@ from infer.core.target import Target
 from infer.run.chunk import Carry, Schedule, advance, begin
 
 BUFFER_BYTES = 64 * 2**20  # one chunk's records on the device
-BUFFER_ROWS = 512
+BUFFER_ROWS = 512  # of positions
+BUFFER_SCALARS = 2048  # rows that hold no positions
 SECONDS_PER_CHUNK = 0.5  # what the loop aims at when `chunk` is left to it
 
 
@@ -220,6 +221,6 @@ def _rows(algorithm: Algorithm, trail: Trail, plan: Plan) -> int:
     if plan.chunk is not None:
         return plan.chunk
     if isinstance(algorithm, AbstractApproximator):
-        return BUFFER_ROWS
+        return BUFFER_SCALARS
     position = jax.eval_shape(jax.vmap(algorithm.position), trail.carry.states)
     return max(1, min(BUFFER_ROWS, BUFFER_BYTES // (position.size * position.dtype.itemsize)))

@@ -74,15 +74,15 @@ class VI(AbstractApproximator):
         """Refuse what could only fail later."""
         if not isinstance(self.family, AbstractFamily):
             raise TypeError(f"VI needs family=infer.FullRank() or the like, got {self.family!r}.")
-        if not isinstance(self.n_samples, int) or self.n_samples < 1:
-            raise ValueError(f"VI needs n_samples >= 1, got {self.n_samples!r}.")
+        n = self.n_samples
+        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+            raise ValueError(f"VI needs n_samples >= 1, got {n!r}; write n_samples=8.")
 
     def init(self, key: PRNGKey, target: Target) -> _State:
         """The family's first member at `target.initial(key)`."""
         key_start, key_family = jax.random.split(key)
         q = self.family.init(key_family, target.initial(key_start))
-        opt_state = self.optimizer.init(eqx.filter(q, eqx.is_inexact_array))
-        return _State(q, q, opt_state, jnp.zeros((), int))
+        return _State(q, q, self.optimizer.init(q), jnp.zeros((), int))
 
     def step(self, key: PRNGKey, target: Target, state: _State) -> tuple[_State, Info]:
         """One step of the optimizer."""
@@ -90,9 +90,8 @@ class VI(AbstractApproximator):
             key, target, state.q, self.objective, self.estimator, self.n_samples
         )
         descent = jax.tree.map(jnp.negative, ascent)
-        parameters = eqx.filter(state.q, eqx.is_inexact_array)
-        updates, opt_state = self.optimizer.update(descent, state.optimizer, parameters)
-        q = eqx.apply_updates(state.q, updates)
+        updates, opt_state = self.optimizer.update(descent, state.optimizer, state.q)
+        q = jax.tree.map(jnp.add, state.q, updates)
         weight = (AVERAGING + 1) / (state.t + 1 + AVERAGING)
         average = jax.tree.map(
             lambda old, new: old + weight.astype(old.dtype) * (new - old), state.average, q

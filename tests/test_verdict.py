@@ -1,0 +1,257 @@
+"""Wrong fits that other libraries hand over in silence are called wrong, and right ones right."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import infer
+from infer.core.support import positive
+
+
+@pytest.fixture(params=["float32", "float64"])
+def precision(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield
+
+
+def adam(rate):
+    return infer.optimizer(optax.adam, learning_rate=rate)
+
+
+def fit(target, algorithm, key=0, **options):
+    return infer.fit(target, algorithm, key=key, progress=False, **options)
+
+
+def normal(x, data):
+    mean, precision = data
+    return -0.5 * (x - mean) @ precision @ (x - mean)
+
+
+def gaussian(covariance, mean=0.0):
+    covariance = np.asarray(covariance)
+    mean = np.broadcast_to(mean, len(covariance))
+    data = jnp.asarray(mean, float), jnp.asarray(np.linalg.inv(covariance), float)
+    return infer.from_log_density(normal, jnp.zeros(len(covariance)), data=data)
+
+
+def correlated(d, rho):
+    return (1 - rho) * np.eye(d) + rho
+
+
+def assert_not_ok(result, status, *words):
+    """The verdict has this status, and its reasons name the cause."""
+    assert result.verdict.status == status, result.verdict
+    for word in words:
+        assert word in str(result.verdict), result.verdict
+
+
+# Wrong fits -----------------------------------------------------------------------------------
+
+
+def test_too_few_steps(precision):
+    """The truth is N(8, 0.45); 1000 small steps from 0 get to about 1."""
+    target = infer.from_log_density(
+        lambda x: -0.5 * x[0] ** 2 - 0.5 * ((10 - x[0]) / 0.5) ** 2, jnp.zeros(1)
+    )
+    algorithm = infer.VI(optimizer=adam(1e-3))
+    result = fit(target, algorithm, steps=1000, init={"x": np.zeros(1)})
+    assert result.z.mean() < 3
+    assert_not_ok(result, "failed", "loss was still falling", "result.extend(steps=...)")
+
+
+def half_line(x):
+    return jnp.where(x[0] < 0, jnp.nan, -0.5 * jnp.sum(x**2))
+
+
+@pytest.mark.parametrize("policy", ["stop", "skip"])
+def test_no_density_on_half_of_the_line(policy, precision):
+    target = infer.from_log_density(half_line, jnp.zeros(2))
+    result = fit(target, infer.VI(), steps=2000, init={"x": np.ones(2)}, on_nonfinite=policy)
+    assert sum(result.outcome.nonfinite) > 0
+    assert_not_ok(result, "failed", "not finite")
+    sampled = fit(target, infer.ULA(), steps=500, warmup=100, on_nonfinite=policy)
+    assert sum(sampled.outcome.nonfinite) > 0
+    assert_not_ok(sampled, "failed", "not finite")
+
+
+def test_a_regression_on_a_bad_scale(precision):
+    """Priors N(0, 100^2) and the usual settings: intercept near 90 with sd 6, slope -9.6."""
+    x = jnp.array([1.17, 2.97, 3.26, 4.69, 5.83, 6.00, 6.41])
+    y = jnp.array([78.93, 58.20, 67.47, 37.47, 45.65, 32.92, 29.97])
+
+    def log_density(p):
+        a, b, s = p["a"], p["b"], p["s"]
+        prior = -0.5 * (a**2 + b**2 + s**2) / 100**2
+        return prior - 7 * jnp.log(s) - 0.5 * jnp.sum(((y - a - b * x) / s) ** 2)
+
+    example = {"a": 0.0, "b": 0.0, "s": 1.0}
+    target = infer.from_log_density(log_density, example, supports={"s": positive})
+    result = fit(target, infer.ADVI(optimizer=adam(0.01)), steps=1000)
+    assert_not_ok(result, "failed")
+    assert "falling" in str(result.verdict) or "mean-field" in str(result.verdict)
+
+
+def test_mean_field_on_correlated_coordinates(precision):
+    result = fit(gaussian(correlated(2, 0.95)), infer.VI(family=infer.MeanField()))
+    assert_not_ok(result, "failed", "mean-field", "infer.FullRank()", "sd of")
+    assert result.z.std(axis=1).max() < 0.4  # it is indeed three times too narrow
+
+
+def test_a_gaussian_on_a_banana(precision):
+    banana = infer.from_log_density(
+        lambda x: -0.5 * x[0] ** 2 - 0.5 * ((x[1] - x[0] ** 2) / 0.1) ** 2, jnp.zeros(2)
+    )
+    result = fit(banana, infer.VI(), steps=6000)
+    assert_not_ok(result, "failed")
+    assert result.verdict["KL gap"].status != "ok" or result.verdict["score tail"].status != "ok"
+
+
+def test_few_particles_in_many_dimensions(precision):
+    result = fit(gaussian(np.eye(10)), infer.SVGD(n_particles=50), steps=2000)
+    assert result.z.std(axis=1).mean() < 0.9
+    assert result.verdict.status in ("suspect", "failed")
+    assert "particles" in str(result.verdict) and "few" in str(result.verdict)
+
+
+def test_a_langevin_step_that_is_too_large(precision):
+    """Half of the stability limit: variances twice too large, and a perfect R-hat."""
+    result = fit(gaussian(np.diag([1.0, 4.0]), 3.0), infer.ULA(step_size=1.0))
+    np.testing.assert_allclose(result.z.var(axis=(0, 1)), [2, 8], rtol=0.3)
+    assert result.verdict["R-hat"].status == "ok"
+    assert_not_ok(result, "failed", "no acceptance test", "sd of", "infer.MALA()")
+
+
+def test_chains_that_disagree(precision):
+    """Four chains started in two far modes."""
+    target = infer.from_log_density(
+        lambda x: jnp.logaddexp(-0.5 * jnp.sum((x - 20) ** 2), -0.5 * jnp.sum((x + 20) ** 2)),
+        jnp.zeros(1),
+    )
+    starts = np.array([[20.0], [20.0], [20.0], [-20.0]])
+    result = fit(target, infer.MALA(), steps=1000, warmup=300, init={"x": starts})
+    assert_not_ok(result, "failed", "the chains do not agree")
+
+
+def test_a_stuck_chain(precision):
+    """One of four chains starts where a narrow peak refuses every move."""
+    target = infer.from_log_density(
+        lambda x: jnp.logaddexp(-0.5 * x[0] ** 2, 25 - 0.5 * ((x[0] - 8) / 1e-4) ** 2),
+        jnp.zeros(1),
+    )
+    starts = np.array([[0.0], [1.0], [-1.0], [8.0]])
+    algorithm = infer.MALA(step_size=0.5)
+    result = fit(target, algorithm, steps=1000, warmup=0, init={"x": starts})
+    assert np.ptp(result.z[3]) < 0.1
+    assert_not_ok(result, "failed", "the chains do not agree")
+    assert_not_ok(fit(target, algorithm, steps=200, warmup=0, init={"x": np.full(1, 8.0)}),
+                  "failed", "never moved", "refused")  # fmt: skip
+
+
+def test_a_constant_coordinate(precision):
+    target = gaussian(np.eye(2))
+    result = fit(target, infer.SVGD(n_particles=1), steps=100)
+    assert result.verdict.status != "ok" and "few" in str(result.verdict)
+    still = infer.MALA(step_size=1e-30)
+    assert_not_ok(fit(target, still, steps=50, warmup=0), "failed", "distinct draws")
+
+
+def test_too_few_particles(precision):
+    result = fit(gaussian(np.eye(3)), infer.SVGD(n_particles=5), steps=500)
+    assert_not_ok(result, "suspect", "too few", "take at least 30")
+
+
+def test_too_few_draws(precision):
+    result = fit(gaussian(np.eye(2)), infer.NUTS(max_doublings=5), steps=10, warmup=300)
+    assert result.verdict.status != "ok"
+    assert result.verdict["bulk ESS"].status == "suspect"
+    assert "effective draws" in str(result.verdict)
+
+
+def test_the_verdict_is_printed_unless_it_is_ok(capsys):
+    fit(gaussian(np.eye(3)), infer.SVGD(n_particles=5), steps=500)
+    assert "SVGD verdict: suspect" in capsys.readouterr().err
+    fit(gaussian(np.eye(2)), infer.SVGD(n_particles=50), steps=2000)
+    assert capsys.readouterr().err == ""
+
+
+def test_restarts_that_disagree():
+    target = infer.from_log_density(
+        lambda x: jnp.logaddexp(-0.5 * jnp.sum((x - 9) ** 2), -1 - 0.5 * jnp.sum((x + 9) ** 2)),
+        jnp.zeros(1),
+    )
+    starts = np.array([[-5.0], [5.0]])
+    result = fit(target, infer.VI(), chains=2, init={"x": starts})
+    assert_not_ok(result, "suspect", "different answers", "best objective")
+    assert result.best == 1 and abs(result.posterior.mean[0] - 9) < 0.2
+    one = fit(target, infer.VI())
+    assert "not measured" in one.verdict["spread between restarts"].meaning
+
+
+# Right fits -----------------------------------------------------------------------------------
+
+RIGHT = {
+    "NUTS": infer.NUTS(max_doublings=5),
+    "MALA": infer.MALA(),
+    "VI": infer.VI(),
+    "SVGD": infer.SVGD(n_particles=200),
+}
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_right_fits_pass(name, precision):
+    algorithm = {
+        "NUTS": infer.NUTS,
+        "MALA": infer.MALA,
+        "VI": infer.VI,
+        "SVGD": lambda: infer.SVGD(n_particles=200),
+    }[name]()
+    result = fit(gaussian([[1.0, 0.6], [0.6, 2.0]], 3.0), algorithm, key=1)
+    assert result.verdict.status == "ok", result.verdict
+    assert result.verdict.reasons == ()
+    assert "other modes" in str(result.verdict)
+    assert result.verdict["score regression"].value < 0.5
+
+
+# The expensive checks -------------------------------------------------------------------------
+
+
+def mixture(x):
+    """Weights 0.7 and 0.3, 10 standard deviations apart."""
+    shift = 10 / np.sqrt(3)
+    near, far = -0.5 * jnp.sum(x**2), -0.5 * jnp.sum((x - shift) ** 2)
+    return jnp.logaddexp(np.log(0.7) + near, np.log(0.3) + far)
+
+
+TWO_MODES = infer.from_log_density(mixture, jnp.zeros(3))
+NUTS = infer.NUTS(max_doublings=5)
+
+
+@pytest.mark.parametrize("algorithm", [infer.VI(), NUTS], ids=["VI", "NUTS"])
+def test_examine_finds_the_other_mode(algorithm):
+    result = fit(TWO_MODES, algorithm, init={"x": np.zeros(3)})
+    assert result.verdict.status == "ok"  # the draws alone cannot know
+    verdict = result.examine(key=1)
+    assert verdict.status == "failed"
+    assert "mode missed" in str(verdict) and "x[0] = 5." in str(verdict)
+    np.testing.assert_allclose(verdict["mode search"].value, 0.3, atol=0.08)
+
+
+@pytest.mark.parametrize("algorithm", [infer.VI(), NUTS], ids=["VI", "NUTS"])
+@pytest.mark.parametrize("covariance", [np.eye(2), correlated(5, 0.8)], ids=["plain", "correlated"])
+def test_examine_does_not_cry_wolf(algorithm, covariance):
+    result = fit(gaussian(covariance, 2.0), algorithm, key=2)
+    verdict = result.examine(key=3)
+    assert verdict.status == "ok", verdict
+    assert verdict["mode search"].value == 0.0
+    assert verdict["NUTS cross-check"].status == "ok"
+    if isinstance(algorithm, infer.VI):
+        assert verdict["restarts"].status == "ok"
+
+
+def test_examine_fails_a_wrong_fit():
+    result = fit(gaussian(correlated(2, 0.95)), infer.VI(family=infer.MeanField()))
+    verdict = result.examine(key=0)
+    assert verdict["NUTS cross-check"].status == "failed"
+    assert verdict["score regression"].status == "failed"  # and is not lifted
