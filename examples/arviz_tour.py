@@ -67,9 +67,8 @@ def main() -> None:
     print("\nAn ok says that the posterior is right, not that the model is. The models compared:")
     print(arviz_stats.compare(trees))
 
-    plots = arviz_plots.plot_dist(
-        trees, var_names=["a", "b"], visuals={"point_estimate_text": False}, backend="matplotlib"
-    )
+    plain = {"point_estimate": False, "point_estimate_text": False}
+    plots = arviz_plots.plot_dist(trees, var_names=["a", "b"], visuals=plain, backend="matplotlib")
     plots.add_legend("model")
     plt.savefig(out / "arviz_tour.png", dpi=110, bbox_inches="tight")
     print("saved", out / "arviz_tour.png")

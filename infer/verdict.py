@@ -174,11 +174,11 @@ def _scores(r: ScoreRegression, sample: Sample) -> Evidence:
     which = sample.names[index]
     if kind == "mean":
         error = f"the mean of {which} is off by {abs(r.shift[index]):.2g} posterior sd"
-        error += f" (+/- {2 * r.shift_error[index]:.1g})"
+        error += _margin("+/- {:.1g}", 2 * r.shift_error[index], above=0.005)
     else:
         ratio = _exp(-r.log_sd[index])
         error = f"the sd of {which} is {ratio:.2g} times the posterior's"
-        error += f" (within a factor {_exp(2 * r.log_sd_error[index]):.2g})"
+        error += _margin("give or take a factor {:.2g}", _exp(2 * r.log_sd_error[index]), 1.05)
     if r.lo > 1 and not r.tail > 0.5 and r.n >= 10 * sample.z.shape[-1]:
         meaning = f"by the scores at the draws, {error}. {sample.hint}".strip()
         return Evidence(name, r.hi, threshold, "failed", meaning)
@@ -201,6 +201,11 @@ def _scores(r: ScoreRegression, sample: Sample) -> Evidence:
 def _exp(x: float) -> float:
     """exp(x), infinite where that overflows."""
     return math.exp(x) if x < 700 else math.inf
+
+
+def _margin(text: str, size: float, above: float) -> str:
+    """An error bar in brackets, where it is worth a reader's time."""
+    return f" ({text.format(size)})" if size > above else ""
 
 
 def _tail(r: ScoreRegression) -> Evidence:

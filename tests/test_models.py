@@ -40,7 +40,17 @@ def precision(request):
         yield request.param
 
 
+STEPS = {"ULA": 20_000, "HMC": 4000}  # these mix slowly here
+QUICK = ("MALA", "VI", "SVGD")
+BOTH = [
+    pytest.param(name, word, marks=[pytest.mark.slow] * (word == "float64" and name not in QUICK))
+    for name in ALGORITHMS
+    for word in ("float32", "float64")
+]
+
+
 def fit(target, name, key=0, **options):
+    options = {"steps": STEPS.get(name)} | options
     return infer.fit(target, ALGORITHMS[name](), key=key, progress=False, **options)
 
 
@@ -104,7 +114,7 @@ def regression(batch_size=None):
     )
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name, precision", BOTH, indirect=["precision"])
 def test_linear_regression(name, precision):
     result = fit(regression(), name, key=4)
     assert result["beta"].dtype == precision
@@ -168,7 +178,7 @@ def beta_moments():
     return [(w @ t, w @ (t - w @ t) ** 2) for t in (p, u)]
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name, precision", BOTH, indirect=["precision"])
 def test_beta_binomial(name, precision):
     data = jnp.array([HEADS, TAILS], float)
     target = infer.from_log_density(coin, jnp.asarray(0.5), supports=unit_interval, data=data)

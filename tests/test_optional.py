@@ -15,7 +15,9 @@ class Absent(importlib.abc.MetaPathFinder):
 
 sys.meta_path.insert(0, Absent())
 real = importlib.util.find_spec
-importlib.util.find_spec = lambda name, *a: None if name.split(".")[0] in MISSING else real(name, *a)
+importlib.util.find_spec = (
+    lambda name, *a: None if name.split(".")[0] in MISSING else real(name, *a)
+)
 
 import jax.numpy as jnp
 import infer

@@ -104,8 +104,8 @@ def test_a_gaussian_on_a_banana(precision):
         lambda x: -0.5 * x[0] ** 2 - 0.5 * ((x[1] - x[0] ** 2) / 0.1) ** 2, jnp.zeros(2)
     )
     result = fit(banana, infer.VI(), steps=6000)
-    assert_not_ok(result, "failed")
-    assert result.verdict["KL gap"].status != "ok" or result.verdict["score tail"].status != "ok"
+    assert result.verdict.status in ("suspect", "failed")
+    assert "its shape is not the posterior's" in str(result.verdict)
 
 
 def test_few_particles_in_many_dimensions(precision):
@@ -153,7 +153,7 @@ def test_a_constant_coordinate(precision):
     target = gaussian(np.eye(2))
     result = fit(target, infer.SVGD(n_particles=1), steps=100)
     assert result.verdict.status != "ok" and "few" in str(result.verdict)
-    still = infer.MALA(step_size=1e-30)
+    still = infer.MALA(step_size=1e-37)
     assert_not_ok(fit(target, still, steps=50, warmup=0), "failed", "distinct draws")
 
 
@@ -162,7 +162,7 @@ def test_too_few_particles(precision):
     assert_not_ok(result, "suspect", "too few", "take at least 30")
 
 
-def test_too_few_draws(precision):
+def test_too_few_draws():
     result = fit(gaussian(np.eye(2)), infer.NUTS(max_doublings=5), steps=10, warmup=300)
     assert result.verdict.status != "ok"
     assert result.verdict["bulk ESS"].status == "suspect"
@@ -192,22 +192,16 @@ def test_restarts_that_disagree():
 # Right fits -----------------------------------------------------------------------------------
 
 RIGHT = {
-    "NUTS": infer.NUTS(max_doublings=5),
-    "MALA": infer.MALA(),
-    "VI": infer.VI(),
-    "SVGD": infer.SVGD(n_particles=200),
+    "NUTS": lambda: infer.NUTS(max_doublings=5),
+    "MALA": infer.MALA,
+    "VI": infer.VI,
+    "SVGD": lambda: infer.SVGD(n_particles=200),
 }
 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_fits_pass(name, precision):
-    algorithm = {
-        "NUTS": infer.NUTS,
-        "MALA": infer.MALA,
-        "VI": infer.VI,
-        "SVGD": lambda: infer.SVGD(n_particles=200),
-    }[name]()
-    result = fit(gaussian([[1.0, 0.6], [0.6, 2.0]], 3.0), algorithm, key=1)
+    result = fit(gaussian([[1.0, 0.6], [0.6, 2.0]], 3.0), RIGHT[name](), key=1)
     assert result.verdict.status == "ok", result.verdict
     assert result.verdict.reasons == ()
     assert "other modes" in str(result.verdict)
@@ -238,8 +232,18 @@ def test_examine_finds_the_other_mode(algorithm):
     np.testing.assert_allclose(verdict["mode search"].value, 0.3, atol=0.08)
 
 
-@pytest.mark.parametrize("algorithm", [infer.VI(), NUTS], ids=["VI", "NUTS"])
-@pytest.mark.parametrize("covariance", [np.eye(2), correlated(5, 0.8)], ids=["plain", "correlated"])
+PLAIN, CORRELATED = np.eye(2), correlated(5, 0.8)
+
+
+@pytest.mark.parametrize(
+    "algorithm, covariance",
+    [
+        pytest.param(infer.VI(), PLAIN, marks=pytest.mark.slow, id="VI-plain"),
+        pytest.param(NUTS, PLAIN, id="NUTS-plain"),
+        pytest.param(infer.VI(), CORRELATED, id="VI-correlated"),
+        pytest.param(NUTS, CORRELATED, marks=pytest.mark.slow, id="NUTS-correlated"),
+    ],
+)
 def test_examine_does_not_cry_wolf(algorithm, covariance):
     result = fit(gaussian(covariance, 2.0), algorithm, key=2)
     verdict = result.examine(key=3)
