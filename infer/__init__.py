@@ -5,6 +5,9 @@ from infer.bridges.numpyro import from_numpyro as from_numpyro
 from infer.check import check as check
 from infer.compare import compare as compare
 from infer.compare import plot_comparison as plot_comparison
+from infer.core.algorithm import AbstractApproximator as AbstractApproximator
+from infer.core.algorithm import AbstractSampler as AbstractSampler
+from infer.core.algorithm import Info as Info
 from infer.core.evidence import Evidence as Evidence
 from infer.core.evidence import Verdict as Verdict
 from infer.core.matrix_support import corr_cholesky as corr_cholesky
@@ -46,5 +49,6 @@ from infer.particles.svgd import SVGD as SVGD
 from infer.persist import load as load
 from infer.registry import algorithms as algorithms
 from infer.result import Result as Result
+from infer.run.loop import Progress as Progress
 from infer.variational.vi import ADVI as ADVI
 from infer.variational.vi import VI as VI

@@ -49,6 +49,9 @@ class CheckReport:
                 return line
         raise KeyError(f"no line named {name!r}; there is {[line.name for line in self.lines]}")
 
+    def __repr__(self) -> str:
+        return str(self)  # what a notebook shows
+
     def __str__(self) -> str:
         """The checklist as text."""
         marks = {True: "ok    ", False: "FAILED", None: "-     "}

@@ -48,6 +48,9 @@ class Comparison:
                 rows[name] |= {f"{scalar} mean": mean, f"{scalar} sd": sd}
         return dataframe(rows)
 
+    def __repr__(self) -> str:
+        return str(self)  # what a notebook shows
+
     def __str__(self) -> str:
         fits = Table(title="fits", title_justify="left")
         fits.add_column("")

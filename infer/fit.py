@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,13 +13,12 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from rich.console import Console
 
-from infer.bridges.leaves import named_leaves
-from infer.check import explain_start
 from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
 from infer.core.problem import AbstractProblem
-from infer.core.target import Target, evaluate
-from infer.core.types import Points, PRNGKey, Vector
+from infer.core.target import Target
+from infer.core.types import PRNGKey
 from infer.judgement import conclude
+from infer.planning import at_least_one, check_thin, plan_run
 from infer.result import Result
 from infer.run.checkpoint import (
     Checkpointer,
@@ -34,6 +32,7 @@ from infer.run.layout import lay_out
 from infer.run.loop import Callback, Plan, Trail, run, start
 from infer.run.progress import ProgressBar
 from infer.run.store import read
+from infer.starts import fold_in_chains, starting_points
 
 DEFAULT_DRAWS = 1000
 _START, _RUN, DRAW = 0, 1, 2  # addresses of the key's three uses
@@ -57,7 +56,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     resume: str | os.PathLike[str] | None = None,
     on_nonfinite: str = "stop",
-    max_seconds: float | None = None,
+    max_seconds: float | int | None = None,
 ) -> Result:
     """Fit a target with an algorithm and return draws, history and a verdict.
 
@@ -98,13 +97,15 @@ def fit(
     assert isinstance(problem, Target)
     source = init if isinstance(init, Result) else None
     carried = source is not None and resume is None and _carries_on(source, problem, algorithm)
-    plan = _plan(algorithm, steps, warmup, draws, thin, chunk, on_nonfinite, max_seconds, carried)
+    plan = plan_run(
+        algorithm, steps, warmup, draws, thin, chunk, on_nonfinite, max_seconds, carried
+    )
     if carried and chains is None:
         assert source is not None
         chains = len(source.trail.carry.alive)
-    n_chains = _positive("chains", algorithm.default_chains if chains is None else chains)
+    n_chains = at_least_one("chains", algorithm.default_chains if chains is None else chains)
     _warn_if_tiny_on_gpu(problem)
-    keys = _fold(jax.random.fold_in(run_key, _RUN), n_chains)
+    keys = fold_in_chains(jax.random.fold_in(run_key, _RUN), n_chains)
     meta = _meta(problem, algorithm, run_key, n_chains, plan)
     if resume is not None:
         trail = _resumed(resume, meta, problem, algorithm, keys)
@@ -115,7 +116,7 @@ def fit(
             raise ValueError(f"the result in init= has {have} chains; leave out chains=.")
         trail = Trail(source.trail.carry)
     else:
-        starts = _starts(problem, jax.random.fold_in(run_key, _START), n_chains, init)
+        starts = starting_points(problem, jax.random.fold_in(run_key, _START), n_chains, init)
         trail = start(algorithm, problem, keys, starts)
     if mesh is not None:
         trail.carry, problem = lay_out(mesh, trail.carry, problem)
@@ -132,18 +133,18 @@ def extend(
     callbacks: Sequence[Callback] = (),
     chunk: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
-    max_seconds: float | None = None,
+    max_seconds: float | int | None = None,
 ) -> Result:
     """Carry a result on by `steps` recorded iterations; see `Result.extend`."""
     if result.target is None or result.algorithm is None:
         raise ValueError("extend needs infer.load(path, target, algorithm).")
-    _positive("steps", steps)
+    at_least_one("steps", steps)
     total = result.trail.taken + steps
     plan = dataclasses.replace(result.plan, steps=total, chunk=chunk, max_seconds=max_seconds)
-    _check_thin(steps, plan.thin)
+    check_thin(steps, plan.thin)
     trail = dataclasses.replace(result.trail)
     n_chains = len(trail.carry.alive)
-    keys = _fold(jax.random.fold_in(result.key, _RUN), n_chains)
+    keys = fold_in_chains(jax.random.fold_in(result.key, _RUN), n_chains)
     if checkpoint is not None:
         meta = _meta(result.target, result.algorithm, result.key, n_chains, plan)
         callbacks = [*callbacks, Checkpointer(checkpoint, meta)]
@@ -222,62 +223,6 @@ def _check_kind(problem: Any, algorithm: Any) -> None:
         )
 
 
-def _plan(
-    algorithm: Algorithm,
-    steps: int | None,
-    warmup: int | None,
-    draws: int | None,
-    thin: int,
-    chunk: int | None,
-    on_nonfinite: str,
-    max_seconds: float | None,
-    carried: bool,
-) -> Plan:
-    """All numbers of a run, checked."""
-    name = type(algorithm).__name__
-    _positive("thin", thin)
-    if draws is not None:
-        _positive("draws", draws)
-    if isinstance(algorithm, AbstractSampler):
-        if draws is not None and steps is not None and steps != draws * thin:
-            raise ValueError(
-                f"steps={steps} and draws={draws} with thin={thin} do not agree; give one of them."
-            )
-        steps = draws * thin if draws is not None else steps
-        steps = algorithm.default_steps * thin if steps is None else steps
-        default = 0 if carried else algorithm.default_warmup
-        warmup = default if warmup is None else warmup
-    else:
-        if warmup:
-            raise ValueError(f"{name} has no warm-up; leave out warmup={warmup}.")
-        steps, warmup = algorithm.default_steps if steps is None else steps, 0
-    _positive("steps", steps)
-    _check_thin(steps, thin)
-    if not isinstance(warmup, (int, np.integer)) or warmup < 0:
-        raise ValueError(f"warmup must be an integer >= 0, got {warmup!r}.")
-    if chunk is not None:
-        _positive("chunk", chunk)
-    if on_nonfinite not in ("stop", "skip"):
-        raise ValueError(f'on_nonfinite must be "stop" or "skip", got {on_nonfinite!r}.')
-    if max_seconds is not None and not max_seconds > 0:
-        raise ValueError(f"max_seconds must be > 0, got {max_seconds!r}.")
-    return Plan(warmup, steps, thin, chunk, on_nonfinite == "skip", max_seconds)
-
-
-def _positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
-    return int(value)
-
-
-def _check_thin(steps: int, thin: int) -> None:
-    if steps % thin:
-        raise ValueError(
-            f"steps={steps} is not a multiple of thin={thin}: the last {steps % thin} would be "
-            f"lost. Write steps={steps // thin * thin or thin}."
-        )
-
-
 def _warn_if_tiny_on_gpu(target: Target) -> None:
     if jax.default_backend() == "gpu" and target.dim < 1000 and (target.size or 0) < 10_000:
         warnings.warn(
@@ -285,75 +230,6 @@ def _warn_if_tiny_on_gpu(target: Target) -> None:
             'the CPU write jax.config.update("jax_platforms", "cpu") before anything else.',
             stacklevel=3,
         )
-
-
-@eqx.filter_jit
-def _fold(key: PRNGKey, chains: int) -> Key[Array, " chains"]:
-    return jax.vmap(lambda c: jax.random.fold_in(key, c))(jnp.arange(chains))
-
-
-@eqx.filter_jit
-def _search(target: Target, keys: Key[Array, " chains"]) -> tuple[Points, Array]:
-    return jax.vmap(target.search_start)(keys)
-
-
-@eqx.filter_jit
-def _finite(target: Target, z: Points) -> Array:
-    value, score = evaluate(target, z)
-    return jnp.isfinite(value) & jnp.all(jnp.isfinite(score), axis=-1)
-
-
-@eqx.filter_jit
-def _unconstrain(target: Target, values: dict[str, Array]) -> Vector:
-    return target.unconstrain(values)
-
-
-def _starts(target: Target, key: PRNGKey, chains: int, init: Any) -> Points:
-    """A finite starting point per chain, or an error that names the site at fault."""
-    full = target.full()
-    if init is None:
-        starts, ok = _search(full, _fold(key, chains))
-    else:
-        if isinstance(init, Result):
-            starts = _starts_from(init, key, chains)
-        else:
-            starts = _starts_at(full, init, chains)
-        ok = _finite(full, starts)
-    bad = np.flatnonzero(~np.asarray(ok))
-    if len(bad):
-        raise ValueError(explain_start(full, starts[bad[0]]))
-    return starts
-
-
-def _starts_from(result: Result, key: PRNGKey, chains: int) -> Points:
-    if isinstance(result.algorithm, AbstractApproximator):
-        z = result.z[result.best]
-        if chains == 1:
-            return jnp.asarray(z.mean(axis=0)[None])
-        return jnp.asarray(z[np.asarray(jax.random.randint(key, (chains,), 0, len(z)))])
-    chain, back = np.arange(chains) % len(result.z), np.arange(chains) // len(result.z)
-    return jnp.asarray(result.z[chain, -1 - back])
-
-
-def _starts_at(target: Target, init: Any, chains: int) -> Points:
-    values = dict(named_leaves(init, "x"))
-    shapes = {site.name: site.shape for site in target.sites}
-    if set(values) != set(shapes):
-        raise ValueError(
-            f"init must give every site: needed {sorted(shapes)}, got {sorted(values)}."
-        )
-    values = {name: jnp.asarray(v, jnp.zeros(()).dtype) for name, v in values.items()}
-    found = {name: tuple(v.shape) for name, v in values.items()}
-    if found == shapes:
-        return jnp.tile(_unconstrain(target, values), (chains, 1))
-    if found == {name: (chains, *shape) for name, shape in shapes.items()}:
-        return jnp.stack(
-            [_unconstrain(target, {k: v[c] for k, v in values.items()}) for c in range(chains)]
-        )
-    raise ValueError(
-        f"init has shapes {found}; needed are {shapes}, or the same with a leading axis of "
-        f"{chains} chains."
-    )
 
 
 def _carries_on(result: Result, target: Target, algorithm: Algorithm) -> bool:

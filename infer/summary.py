@@ -37,6 +37,9 @@ class Summary:
         """Statistics of one scalar variable."""
         return self.rows[name]
 
+    def __repr__(self) -> str:
+        return str(self)  # what a notebook shows
+
     def __str__(self) -> str:
         table = Table(title=self.title, title_justify="left")
         columns = list(next(iter(self.rows.values()), {}))

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW: set[str] = set()  # pages that only `make reproduce` runs
+SLOW = {"docs/mcmc.md", "docs/verdict.md"}  # only `make reproduce` runs them
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

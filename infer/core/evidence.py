@@ -57,6 +57,9 @@ class Verdict:
                 return evidence
         raise KeyError(f"no evidence named {name!r}; there is {[e.name for e in self.evidence]}")
 
+    def __repr__(self) -> str:
+        return str(self)  # what a notebook shows
+
     def __str__(self) -> str:
         """The status and the reasons for it, a line each."""
         lines = [f"verdict: {self.status}"]

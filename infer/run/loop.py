@@ -65,7 +65,7 @@ class Plan:
     thin: int = 1
     chunk: int | None = None
     skip_nonfinite: bool = False
-    max_seconds: float | None = None
+    max_seconds: float | int | None = None
 
 
 @dataclasses.dataclass(frozen=True)

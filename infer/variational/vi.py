@@ -81,7 +81,7 @@ class VI(AbstractApproximator):
     def init(self, key: PRNGKey, target: Target) -> _State:
         """The family's first member at `target.initial(key)`."""
         key_start, key_family = jax.random.split(key)
-        q = self.family.init(key_family, target.initial(key_start))
+        q: Any = self.family.init(key_family, target.initial(key_start))
         return _State(q, q, self.optimizer.init(q), jnp.zeros((), int))
 
     def step(self, key: PRNGKey, target: Target, state: _State) -> tuple[_State, Info]:
@@ -90,8 +90,9 @@ class VI(AbstractApproximator):
             key, target, state.q, self.objective, self.estimator, self.n_samples
         )
         descent = jax.tree.map(jnp.negative, ascent)
-        updates, opt_state = self.optimizer.update(descent, state.optimizer, state.q)
-        q = jax.tree.map(jnp.add, state.q, updates)
+        before: Any = state.q
+        updates, opt_state = self.optimizer.update(descent, state.optimizer, before)
+        q = jax.tree.map(jnp.add, before, updates)
         weight = (AVERAGING + 1) / (state.t + 1 + AVERAGING)
         average = jax.tree.map(
             lambda old, new: old + weight.astype(old.dtype) * (new - old), state.average, q

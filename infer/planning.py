@@ -1,0 +1,66 @@
+"""The numbers of a run, checked before anything is compiled."""
+
+from typing import Any
+
+import numpy as np
+
+from infer.core.algorithm import AbstractSampler, Algorithm
+from infer.run.loop import Plan
+
+
+def plan_run(
+    algorithm: Algorithm,
+    steps: int | None,
+    warmup: int | None,
+    draws: int | None,
+    thin: int,
+    chunk: int | None,
+    on_nonfinite: str,
+    max_seconds: float | int | None,
+    carried: bool,
+) -> Plan:
+    """All numbers of a run, checked."""
+    name = type(algorithm).__name__
+    at_least_one("thin", thin)
+    if draws is not None:
+        at_least_one("draws", draws)
+    if isinstance(algorithm, AbstractSampler):
+        if draws is not None and steps is not None and steps != draws * thin:
+            raise ValueError(
+                f"steps={steps} and draws={draws} with thin={thin} do not agree; give one of them."
+            )
+        steps = draws * thin if draws is not None else steps
+        steps = algorithm.default_steps * thin if steps is None else steps
+        default = 0 if carried else algorithm.default_warmup
+        warmup = default if warmup is None else warmup
+    else:
+        if warmup:
+            raise ValueError(f"{name} has no warm-up; leave out warmup={warmup}.")
+        steps, warmup = algorithm.default_steps if steps is None else steps, 0
+    at_least_one("steps", steps)
+    check_thin(steps, thin)
+    if not isinstance(warmup, (int, np.integer)) or warmup < 0:
+        raise ValueError(f"warmup must be an integer >= 0, got {warmup!r}.")
+    if chunk is not None:
+        at_least_one("chunk", chunk)
+    if on_nonfinite not in ("stop", "skip"):
+        raise ValueError(f'on_nonfinite must be "stop" or "skip", got {on_nonfinite!r}.')
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"max_seconds must be > 0, got {max_seconds!r}.")
+    return Plan(warmup, steps, thin, chunk, on_nonfinite == "skip", max_seconds)
+
+
+def at_least_one(name: str, value: Any) -> int:
+    """A whole number of one or more, or an error that names it."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be an integer >= 1, got {value!r}.")
+    return int(value)
+
+
+def check_thin(steps: int, thin: int) -> None:
+    """Refuse to lose the iterations after the last kept one."""
+    if steps % thin:
+        raise ValueError(
+            f"steps={steps} is not a multiple of thin={thin}: the last {steps % thin} would be "
+            f"lost. Write steps={steps // thin * thin or thin}."
+        )
