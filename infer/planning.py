@@ -21,9 +21,9 @@ def plan_run(
 ) -> Plan:
     """All numbers of a run, checked."""
     name = type(algorithm).__name__
-    at_least_one("thin", thin)
+    thin = at_least_one("thin", thin)
     if draws is not None:
-        at_least_one("draws", draws)
+        draws = at_least_one("draws", draws)
     if isinstance(algorithm, AbstractSampler):
         if draws is not None and steps is not None and steps != draws * thin:
             raise ValueError(
@@ -34,20 +34,25 @@ def plan_run(
         default = 0 if carried else algorithm.default_warmup
         warmup = default if warmup is None else warmup
     else:
+        if draws is not None and algorithm.particles:
+            raise ValueError(
+                f"the draws of {name} are its particles; leave out draws={draws} and write "
+                f"infer.{name}(n_particles={draws})."
+            )
         if warmup:
             raise ValueError(f"{name} has no warm-up; leave out warmup={warmup}.")
         steps, warmup = algorithm.default_steps if steps is None else steps, 0
-    at_least_one("steps", steps)
+    steps = at_least_one("steps", steps)
     check_thin(steps, thin)
     if not isinstance(warmup, (int, np.integer)) or warmup < 0:
         raise ValueError(f"warmup must be an integer >= 0, got {warmup!r}.")
     if chunk is not None:
-        at_least_one("chunk", chunk)
+        chunk = at_least_one("chunk", chunk)
     if on_nonfinite not in ("stop", "skip"):
         raise ValueError(f'on_nonfinite must be "stop" or "skip", got {on_nonfinite!r}.')
     if max_seconds is not None and not max_seconds > 0:
         raise ValueError(f"max_seconds must be > 0, got {max_seconds!r}.")
-    return Plan(warmup, steps, thin, chunk, on_nonfinite == "skip", max_seconds)
+    return Plan(int(warmup), steps, thin, chunk, on_nonfinite == "skip", max_seconds)
 
 
 def at_least_one(name: str, value: Any) -> int:

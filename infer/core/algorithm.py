@@ -23,7 +23,8 @@ class Info(eqx.Module):
     Attributes:
         loss: what the algorithm makes small, in nats (samplers: -log density of the position).
         gradients: gradients of the log density that the step took.
-        stats: further scalars by name, recorded at every kept step.
+        stats: further scalars by name, recorded at every kept step and shown to ArviZ. The verdict
+            reads "acceptance_rate", "diverging" and "energy" where they are given.
     """
 
     loss: Scalar
@@ -73,12 +74,15 @@ class AbstractApproximator(eqx.Module):
 
     Attributes:
         exact_target: True if the method needs the density on all rows at every step.
+        particles: True if the answer is a set of particles: they are the draws, and the loss says
+            nothing about which of several sets is best.
         default_steps: the most steps it takes.
         stopping: the rule that ends it sooner, or None to take every step.
         source: the paper to cite.
     """
 
     exact_target: eqx.AbstractClassVar[bool]
+    particles: eqx.AbstractClassVar[bool]
     default_steps: eqx.AbstractClassVar[int]
     source: eqx.AbstractClassVar[str]
     stopping: eqx.AbstractVar[LossSettled | None]

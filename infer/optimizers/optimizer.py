@@ -95,6 +95,15 @@ def optimizer(
     return Optimizer(factory, numbers, tuple(options))
 
 
+def check_optimizer(given: Any, method: str) -> None:
+    """Refuse what is no optimizer, such as a bare learning rate."""
+    if not isinstance(given, Optimizer | optax.GradientTransformation):
+        raise TypeError(
+            f"{method} needs an optax optimizer, got {given!r}; write "
+            "optimizer=infer.optimizer(optax.adam, learning_rate=0.02)."
+        )
+
+
 def _is_number(value: Any) -> bool:
     number = isinstance(value, int | float | np.number | np.ndarray | jax.Array)
     return number and not isinstance(value, bool)

@@ -16,7 +16,7 @@ from infer.core.types import Points, PRNGKey, Scalar
 from infer.kernels.pairwise import stein_force
 from infer.kernels.radial import IMQ, AbstractRadialKernel
 from infer.optimizers.coin import coin
-from infer.optimizers.optimizer import Optimizer
+from infer.optimizers.optimizer import Optimizer, check_optimizer
 
 
 class _State(eqx.Module):
@@ -75,6 +75,7 @@ class SVGD(AbstractApproximator):
     init_scale: Scalar = eqx.field(converter=positive("init_scale", 1.0), default=1.0)
     stopping: LossSettled | None = eqx.field(static=True, default=LossSettled())
     exact_target: ClassVar[bool] = False
+    particles: ClassVar[bool] = True
     default_steps: ClassVar[int] = 5_000
     source: ClassVar[str] = (
         "Liu, Wang. Stein variational gradient descent: a general purpose Bayesian inference "
@@ -91,6 +92,7 @@ class SVGD(AbstractApproximator):
             )
         if not isinstance(self.kernel, AbstractRadialKernel):
             raise TypeError(f"SVGD needs kernel=infer.RBF() or the like, got {self.kernel!r}.")
+        check_optimizer(self.optimizer, "SVGD")
 
     def init(self, key: PRNGKey, target: Target) -> _State:
         """Normal particles around `target.initial(key)`."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
 from infer.core.algorithm import AbstractSampler, Algorithm, Info
+from infer.core.keys import Use, address
 from infer.core.target import Target
 from infer.core.types import Count, Flag, State
 
@@ -17,12 +18,14 @@ class Carry(eqx.Module):
 
     Attributes:
         states: the algorithm's states.
+        info: what the last accepted step showed; NaN before the first.
         alive: False for a chain that met a non-finite value under the policy "stop".
         nonfinite: refused steps per chain.
         first: global step of the first refused step per chain, -1 if none.
     """
 
     states: State
+    info: Info
     alive: Bool[Array, " chains"]
     nonfinite: Int[Array, " chains"]
     first: Int[Array, " chains"]
@@ -56,28 +59,53 @@ def record_of(algorithm: Algorithm, state: State, info: Info) -> dict[str, Array
     return record
 
 
-def _finite(tree: Any) -> Flag:
-    checks = [
-        jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree) if eqx.is_inexact_array(leaf)
-    ]
-    return jnp.all(jnp.stack(checks))
+def _finite(algorithm: Algorithm, state: State) -> Flag:
+    """Is the answer that a state holds finite: a position, or the parameters of a posterior?
+
+    Nothing else is looked at: an optimizer may well keep an infinity of its own.
+    """
+    if isinstance(algorithm, AbstractSampler):
+        answer: Any = algorithm.position(state)
+    else:
+        answer = algorithm.posterior(state)
+    leaves = [leaf for leaf in jax.tree.leaves(answer) if eqx.is_inexact_array(leaf)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+
+
+def _blank(shape: jax.ShapeDtypeStruct) -> Array:
+    missing = jnp.nan if jnp.issubdtype(shape.dtype, jnp.inexact) else 0
+    return jnp.full(shape.shape, missing, shape.dtype)
 
 
 @eqx.filter_jit
 def begin(algorithm: Algorithm, problem: Target, keys: Key[Array, " chains"], starts: Any) -> Carry:
-    """The first carry: `init` of every chain at its own start (None: the problem's own choice)."""
+    """The first carry: `init` of every chain at its own start."""
+    states = jax.vmap(
+        lambda key, start: algorithm.init(address(key, Use.INIT), problem.at(start))
+    )(keys, starts)
+    return _fresh(algorithm, problem, keys, states)
 
-    def init(key: Array, start: Any) -> State:
-        placed = problem if start is None else problem.at(start)
-        return algorithm.init(key, placed)
 
-    states = jax.vmap(init)(keys, starts)
-    chains = keys.shape[0]
+@eqx.filter_jit
+def carry_on(
+    algorithm: Algorithm, problem: Target, keys: Key[Array, " chains"], states: State
+) -> Carry:
+    """A carry that starts from the states of an earlier run, with nothing held against them."""
+    return _fresh(algorithm, problem, keys, states)
+
+
+def _fresh(
+    algorithm: Algorithm, problem: Target, keys: Key[Array, " chains"], states: State
+) -> Carry:
+    shapes = jax.eval_shape(
+        jax.vmap(lambda key, state: algorithm.step(key, problem, state)[1]), keys, states
+    )
     return Carry(
         states,
-        jax.vmap(_finite)(states),
-        jnp.zeros(chains, jnp.int32),
-        jnp.full(chains, -1, jnp.int32),
+        jax.tree.map(_blank, shapes),
+        jax.vmap(lambda state: _finite(algorithm, state))(states),
+        jnp.zeros(keys.shape[0], jnp.int32),
+        jnp.full(keys.shape[0], -1, jnp.int32),
     )
 
 
@@ -96,7 +124,7 @@ def advance(
     A `fori_loop` with a dynamic trip count: any number of steps runs the same compiled program,
     so neither chunk size nor the total changes a bit of the result. Returns the carry, the
     buffer (rows, chains, ...), and the gradients spent per chain. While warming up nothing is
-    recorded.
+    recorded. A refused step leaves state and record as the last accepted one made them.
     """
 
     def one_chain(key: Array, state: State, i: Array) -> tuple[State, Info]:
@@ -115,7 +143,7 @@ def advance(
         i = schedule.start + j
         states, info = jax.vmap(one_chain, (0, 0, None))(keys, carry.states, i)
         spent = jnp.where(carry.alive, info.gradients, 0)  # a halted chain spends none
-        ok = jax.vmap(_finite)((states, info.loss))
+        ok = jnp.isfinite(info.loss) & jax.vmap(lambda s: _finite(algorithm, s))(states)
         take = ok & carry.alive
         refused = ~ok & carry.alive
 
@@ -123,9 +151,11 @@ def advance(
             return jnp.where(take.reshape(take.shape + (1,) * (new.ndim - 1)), new, old)
 
         states = jax.tree.map(select, states, carry.states)
+        info = carry.info if warming else jax.tree.map(select, info, carry.info)
         step = (schedule.offset + i).astype(jnp.int32)
         carry = Carry(
             states,
+            info,
             take | (carry.alive & schedule.skip),
             carry.nonfinite + refused.astype(jnp.int32),
             jnp.where(refused & (carry.first < 0), step, carry.first),
@@ -137,10 +167,8 @@ def advance(
         return carry, buffer, gradients + spent.astype(gradients.dtype)
 
     def blank() -> dict[str, Array]:
-        def shape(key: Array, state: State) -> dict[str, Array]:
-            return record_of(algorithm, *one_chain(key, state, schedule.start))
-
-        shapes = jax.eval_shape(jax.vmap(shape), keys, carry.states)
+        record = jax.vmap(lambda s, f: record_of(algorithm, s, f))
+        shapes = jax.eval_shape(record, carry.states, carry.info)
         return {k: jnp.zeros((rows, *s.shape), s.dtype) for k, s in shapes.items()}
 
     gradients = jnp.zeros(keys.shape[0], jnp.int32)

@@ -66,6 +66,7 @@ class Plan:
     chunk: int | None = None
     skip_nonfinite: bool = False
     max_seconds: float | int | None = None
+    early: bool = True  # may the algorithm's own rule end the run?
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +148,7 @@ def _phase(
     thin = 1 if warming else plan.thin
     rows = _rows(algorithm, trail, plan)
     rule = algorithm.stopping if isinstance(algorithm, AbstractApproximator) else None
+    rule = rule if plan.early else None
     done = trail.warmed if warming else trail.taken
     if done >= total:
         return Ending.FINISHED
@@ -203,7 +205,7 @@ def _look(
     """Between chunks: tell the callbacks, then see whether anything ends the run here."""
     loss = np.zeros(0) if warming else trail.chunks[-1]["loss"][-1]
     progress = Progress("warmup" if warming else "steps", done, total, loss, trail)
-    if any([callback(progress) is True for callback in callbacks]):
+    if any([bool(callback(progress)) for callback in callbacks]):
         return Ending.CALLBACK
     if not np.any(np.asarray(trail.carry.alive)):
         return Ending.NONFINITE

@@ -16,7 +16,7 @@ from infer.families.gaussian import FullRank, MeanField
 from infer.objectives.engine import estimate
 from infer.objectives.estimator import AbstractEstimator, Reparam
 from infer.objectives.objective import AbstractObjective, ReverseKL
-from infer.optimizers.optimizer import Optimizer, optimizer
+from infer.optimizers.optimizer import Optimizer, check_optimizer, optimizer
 
 AVERAGING = 8.0  # the average looks back over roughly the last tenth of the run
 
@@ -64,6 +64,7 @@ class VI(AbstractApproximator):
     n_samples: int = eqx.field(static=True, default=8)
     stopping: LossSettled | None = eqx.field(static=True, default=LossSettled())
     exact_target: ClassVar[bool] = False
+    particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = 20_000
     source: ClassVar[str] = (
         "Kucukelbir, Tran, Ranganath, Gelman, Blei. Automatic differentiation variational "
@@ -74,6 +75,13 @@ class VI(AbstractApproximator):
         """Refuse what could only fail later."""
         if not isinstance(self.family, AbstractFamily):
             raise TypeError(f"VI needs family=infer.FullRank() or the like, got {self.family!r}.")
+        if not isinstance(self.objective, AbstractObjective):
+            raise TypeError(f"VI needs objective=infer.ReverseKL(), got {self.objective!r}.")
+        if not isinstance(self.estimator, AbstractEstimator):
+            raise TypeError(
+                f"VI needs estimator=infer.Reparam() or infer.Path(), got {self.estimator!r}."
+            )
+        check_optimizer(self.optimizer, "VI")
         n = self.n_samples
         if not isinstance(n, int) or isinstance(n, bool) or n < 1:
             raise ValueError(f"VI needs n_samples >= 1, got {n!r}; write n_samples=8.")
