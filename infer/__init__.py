@@ -28,7 +28,7 @@ from infer.core.vector_support import ordered as ordered
 from infer.core.vector_support import positive_ordered as positive_ordered
 from infer.core.vector_support import simplex as simplex
 from infer.external.hmc import HMC as HMC
-from infer.external.hmc import NUTS as NUTS
+from infer.external.nuts import NUTS as NUTS
 from infer.families.gaussian import FullRank as FullRank
 from infer.families.gaussian import MeanField as MeanField
 from infer.fit import fit as fit

@@ -3,6 +3,7 @@
 Each check and its limits are told in `docs/verdict.md`.
 """
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -12,13 +13,14 @@ from jaxtyping import Array
 
 from infer.core.algorithm import AbstractApproximator
 from infer.core.evidence import Evidence, Status, Verdict
+from infer.core.keys import Use, address, as_key
+from infer.core.outcome import Ending
 from infer.core.posterior import Particles
 from infer.core.target import Target
 from infer.diagnostics.chains import rhat
 from infer.diagnostics.score import MEAN_UNIT, SD_UNIT
-from infer.external.hmc import require_blackjax
+from infer.external.hamiltonian import require_blackjax
 from infer.external.walkers import Walkers
-from infer.fit import as_key
 from infer.judgement import settled_draws
 from infer.modes import mode_search
 from infer.result import Result
@@ -53,9 +55,9 @@ def examine(result: Result, *, key: Any) -> Verdict:
     require_blackjax("examine")
     if result.target is None or result.algorithm is None:
         raise ValueError("examine needs infer.load(path, target, algorithm).")
-    keys = jax.random.split(as_key(key), 4)
+    keys = jax.random.split(address(as_key(key), Use.EXAMINE), 4)
     target = result.target.full()
-    chains = result.trail.record().get("position") is not None
+    chains = result.is_chains
     z = result.z if chains else result.z[result.best : result.best + 1]
     z = z.reshape(-1, target.dim)
     if len(z) < WALKERS or not np.isfinite(z).all() or np.any(np.ptp(z, axis=0) == 0):
@@ -139,13 +141,17 @@ def _restarts(
     if not isinstance(algorithm, AbstractApproximator) or isinstance(result.posterior, Particles):
         return ()
     assert target is not None
-    direction = np.asarray(jax.random.normal(key, (2, len(center))), np.float64)
+    way_key, run_key, draw_key = jax.random.split(key, 3)
+    direction = np.asarray(jax.random.normal(way_key, (2, len(center))), np.float64)
     direction *= np.array([[3.0], [10.0]]) / np.linalg.norm(direction, axis=1, keepdims=True)
     starts = jnp.asarray(center + direction @ factor.T, jnp.zeros(()).dtype)
-    keys = jax.random.split(key, 2)
+    keys = jax.random.split(run_key, 2)
     trail = start(algorithm, target, keys, starts)
-    outcome = run(algorithm, target, keys, trail, result.plan)
-    z = settled_draws(algorithm, trail, key)
+    plan = dataclasses.replace(result.plan, max_seconds=None)
+    outcome = run(algorithm, target, keys, trail, plan)
+    if outcome.ending is Ending.INTERRUPTED:
+        raise KeyboardInterrupt
+    z = settled_draws(algorithm, trail, draw_key)
     sd = np.sqrt(np.sum(factor**2, axis=1))
     both = np.sqrt((z.var(axis=1) + sd**2) / 2)
     moved = np.abs(z.mean(axis=1) - center) / both / MEAN_UNIT

@@ -6,14 +6,15 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from rich.console import Console
 
 from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
+from infer.core.keys import Use, address, as_key
 from infer.core.problem import AbstractProblem
 from infer.core.target import Target
 from infer.core.types import PRNGKey
@@ -26,8 +27,10 @@ from infer.run.checkpoint import (
     describe,
     fingerprint,
     identify,
+    same_target,
     unpack,
 )
+from infer.run.chunk import carry_on
 from infer.run.layout import lay_out
 from infer.run.loop import Callback, Plan, Trail, run, start
 from infer.run.progress import ProgressBar
@@ -35,7 +38,6 @@ from infer.run.store import read
 from infer.starts import fold_in_chains, starting_points
 
 DEFAULT_DRAWS = 1000
-_START, _RUN, DRAW = 0, 1, 2  # addresses of the key's three uses
 
 
 def fit(
@@ -74,17 +76,20 @@ def fit(
         thin: keep every thin-th iteration, >= 1; `steps` must be a multiple of it.
         chains: independent chains (samplers, default 4) or restarts (others, default 1).
         init: where to start: parameters by name (on their supports, the same for all chains or
-            with a leading chain axis), or an earlier result: of the same target and algorithm it
-            is carried on without warming up, of another one its draws are the starts.
-        chunk: iterations between looks at the run; chosen by time and memory if None.
+            with a leading chain axis), or an earlier result: a warmed-up one of the same target
+            and algorithm is carried on without warming up, of another one the draws are the
+            starts, by name. Beside `resume` it only settles whether there is a warm-up.
+        chunk: kept iterations between looks at the run; chosen by time and memory if None.
         mesh: devices to lay the run out on, with an axis "chains", "particles" or "data".
         progress: show a bar where standard error is a terminal. Never changes the answer.
-        callbacks: called with a `Progress` after every chunk; one that returns True ends the run.
+        callbacks: called with a `Progress` after every chunk; one that returns something true
+            ends the run.
         checkpoint: file to keep up to date while running.
         resume: file of an earlier run of the same target, algorithm and key, to carry on.
         on_nonfinite: "stop" halts a chain at its first step that is not finite, keeping its last
             finite state; "skip" refuses such steps and goes on. Both are counted in the outcome.
-        max_seconds: stop after this long, compilation included, keeping what there is.
+        max_seconds: stop this long after the first step was asked for, compilation included,
+            keeping what there is.
 
     Returns:
         A `Result`; it prints its verdict here unless that is "ok".
@@ -96,7 +101,7 @@ def fit(
     _check_kind(problem, algorithm)
     assert isinstance(problem, Target)
     source = init if isinstance(init, Result) else None
-    carried = source is not None and resume is None and _carries_on(source, problem, algorithm)
+    carried = source is not None and _carries_on(source, problem, algorithm)
     plan = plan_run(
         algorithm, steps, warmup, draws, thin, chunk, on_nonfinite, max_seconds, carried
     )
@@ -104,8 +109,9 @@ def fit(
         assert source is not None
         chains = len(source.trail.carry.alive)
     n_chains = at_least_one("chains", algorithm.default_chains if chains is None else chains)
-    _warn_if_tiny_on_gpu(problem)
-    keys = fold_in_chains(jax.random.fold_in(run_key, _RUN), n_chains)
+    if not (isinstance(algorithm, AbstractApproximator) and algorithm.particles):
+        _warn_if_tiny_on_gpu(problem, n_chains)
+    keys = fold_in_chains(address(run_key, Use.RUN), n_chains)
     meta = _meta(problem, algorithm, run_key, n_chains, plan)
     if resume is not None:
         trail = _resumed(resume, meta, problem, algorithm, keys)
@@ -114,9 +120,10 @@ def fit(
         if len(source.trail.carry.alive) != n_chains:
             have = len(source.trail.carry.alive)
             raise ValueError(f"the result in init= has {have} chains; leave out chains=.")
-        trail = Trail(source.trail.carry)
+        _check_new_key(source, run_key)
+        trail = Trail(carry_on(algorithm, problem, keys, source.trail.carry.states))
     else:
-        starts = starting_points(problem, jax.random.fold_in(run_key, _START), n_chains, init)
+        starts = starting_points(problem, address(run_key, Use.START), n_chains, init)
         trail = start(algorithm, problem, keys, starts)
     if mesh is not None:
         trail.carry, problem = lay_out(mesh, trail.carry, problem)
@@ -135,39 +142,24 @@ def extend(
     checkpoint: str | os.PathLike[str] | None = None,
     max_seconds: float | int | None = None,
 ) -> Result:
-    """Carry a result on by `steps` recorded iterations; see `Result.extend`."""
+    """Carry a result on by `steps` recorded iterations, all of them; see `Result.extend`."""
     if result.target is None or result.algorithm is None:
         raise ValueError("extend needs infer.load(path, target, algorithm).")
     at_least_one("steps", steps)
     total = result.trail.taken + steps
-    plan = dataclasses.replace(result.plan, steps=total, chunk=chunk, max_seconds=max_seconds)
+    plan = dataclasses.replace(
+        result.plan, steps=total, chunk=chunk, max_seconds=max_seconds, early=False
+    )
     check_thin(steps, plan.thin)
     trail = dataclasses.replace(result.trail)
     n_chains = len(trail.carry.alive)
-    keys = fold_in_chains(jax.random.fold_in(result.key, _RUN), n_chains)
+    keys = fold_in_chains(address(result.key, Use.RUN), n_chains)
     if checkpoint is not None:
         meta = _meta(result.target, result.algorithm, result.key, n_chains, plan)
         callbacks = [*callbacks, Checkpointer(checkpoint, meta)]
     draws = None if isinstance(result.algorithm, AbstractSampler) else result.z.shape[1]
     return _go(
         result.target, result.algorithm, result.key, keys, trail, plan, draws, progress, callbacks
-    )
-
-
-def as_key(key: Any) -> PRNGKey:
-    """A typed PRNG key from a key or an integer; anything else is refused."""
-    if isinstance(key, bool) or not isinstance(key, (int, np.integer, jax.Array, np.ndarray)):
-        raise TypeError(f"key must be an integer or a JAX PRNG key, got {key!r}; write key=0.")
-    if isinstance(key, (int, np.integer)):
-        return jax.random.key(int(key))
-    if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        if key.shape == ():
-            return key
-    elif key.dtype == np.uint32 and key.shape == (2,):
-        return jax.random.wrap_key_data(jnp.asarray(key))
-    raise TypeError(
-        f"key must be one PRNG key, got an array of shape {key.shape} and type {key.dtype}; write "
-        "key=0 or key=jax.random.key(0)."
     )
 
 
@@ -182,16 +174,21 @@ def _go(
     progress: bool,
     callbacks: Sequence[Callback],
 ) -> Result:
-    with ProgressBar(type(algorithm).__name__, progress) as bar:
-        outcome = run(algorithm, problem, keys, trail, plan, [bar, *callbacks])
-    for callback in callbacks:
-        if isinstance(callback, Checkpointer):
-            callback.save(trail)
+    savers = [callback for callback in callbacks if isinstance(callback, Checkpointer)]
+    try:
+        with ProgressBar(type(algorithm).__name__, progress) as bar:
+            outcome = run(algorithm, problem, keys, trail, plan, [bar, *callbacks])
+    except Exception as error:
+        for saver in savers:
+            saver.save(trail)
+            error.add_note(f"The run until step {trail.taken} is kept: resume={str(saver.path)!r}.")
+        raise
+    for saver in savers:
+        saver.save(trail)
     result = conclude(
         problem,
         algorithm,
         key,
-        jax.random.fold_in(key, DRAW),
         plan,
         trail,
         outcome,
@@ -223,20 +220,34 @@ def _check_kind(problem: Any, algorithm: Any) -> None:
         )
 
 
-def _warn_if_tiny_on_gpu(target: Target) -> None:
-    if jax.default_backend() == "gpu" and target.dim < 1000 and (target.size or 0) < 10_000:
+def _warn_if_tiny_on_gpu(target: Target, chains: int) -> None:
+    data = sum(leaf.size for leaf in jax.tree.leaves(target.model) if eqx.is_array(leaf))
+    if jax.default_backend() == "gpu" and target.dim * chains < 4000 and data < 100_000:
         warnings.warn(
-            f"a model of {target.dim} coordinates is usually slower on a GPU than on a CPU; to use "
-            'the CPU write jax.config.update("jax_platforms", "cpu") before anything else.',
+            f"a model of {target.dim} coordinates and little data is usually slower on a GPU than "
+            'on a CPU; to use the CPU write jax.config.update("jax_platforms", "cpu") before '
+            "anything else.",
             stacklevel=3,
         )
 
 
 def _carries_on(result: Result, target: Target, algorithm: Algorithm) -> bool:
     """Is this the same kind of run, so that its states can go on as they are?"""
-    if result.target is None or describe(algorithm) != result.settings:
+    if result.target is None or result.algorithm is None:
         return False
-    return fingerprint(result.target) == fingerprint(target)
+    if result.trail.warmed < result.plan.warmup or describe(algorithm) != result.settings:
+        return False
+    return same_target(fingerprint(result.target), fingerprint(target))
+
+
+def _check_new_key(result: Result, key: PRNGKey) -> None:
+    """A run carried on with the key it had would see the same noise again."""
+    words = jax.random.key_data(key).tolist()
+    if words in [jax.random.key_data(old).tolist() for old in result.keys]:
+        raise ValueError(
+            "the result in init= was run with this very key, so its noise would repeat; write "
+            "another key, or result.extend(steps=...) for one longer run."
+        )
 
 
 def _meta(

@@ -9,7 +9,6 @@ import numpy as np
 
 from infer.core.algorithm import AbstractSampler
 from infer.core.outcome import Ending, Outcome
-from infer.fit import DRAW
 from infer.judgement import conclude
 from infer.persist import identity_of
 from infer.result import Result
@@ -52,7 +51,6 @@ def combine(results: Sequence[Result]) -> Result:
         first.target,
         first.algorithm,
         key,
-        jax.random.fold_in(key, DRAW),
         results[0].plan,
         trail,
         outcome,

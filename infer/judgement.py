@@ -11,8 +11,10 @@ from jaxtyping import Array
 from infer import verdict as rule
 from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
 from infer.core.evidence import Evidence, Verdict
+from infer.core.keys import Use, address
 from infer.core.outcome import Outcome
 from infer.core.posterior import AbstractDistribution, Particles, Posterior
+from infer.core.stopping import LossSettled
 from infer.core.target import Target
 from infer.core.types import PRNGKey
 from infer.families.gaussian import DiagonalGaussian
@@ -20,7 +22,9 @@ from infer.result import Result, Timings, best_restart
 from infer.run.checkpoint import describe
 from infer.run.loop import Plan, Trail
 
-SCORED_DRAWS = 4000  # chains are judged on at most so many draws, evenly spaced
+SCORED_DRAWS = 4000  # the scores of chains are taken at about so many draws, evenly spaced
+LEAST_SEEN = 100  # draws per chain
+FEWEST, MOST = 1000, 16_000  # fresh draws on which a distribution is judged at first, at most
 BLOCK = 256  # draws evaluated at once
 MORE_DRAWS = (4000, 16_000)  # a distribution that is neither right nor wrong is drawn again
 
@@ -64,7 +68,6 @@ def conclude(
     target: Target,
     algorithm: Algorithm,
     key: PRNGKey,
-    draw_key: PRNGKey,
     plan: Plan,
     trail: Trail,
     outcome: Outcome,
@@ -75,8 +78,10 @@ def conclude(
     if isinstance(algorithm, AbstractSampler):
         z, log_prob, log_q, evidence = _judge_chains(target, algorithm, trail)
     else:
+        draw_key = address(key, Use.DRAW)
         z, log_prob, log_q, evidence = _judge_states(target, algorithm, trail, draw_key, draws)
-    evidence += (rule.account(outcome, len(outcome.nonfinite)),)
+    alive = int(np.sum(np.asarray(trail.carry.alive)))
+    evidence += (rule.account(outcome, alive, trail.warmed + trail.taken),)
     return Result(
         target=target,
         algorithm=algorithm,
@@ -96,6 +101,11 @@ def conclude(
     )
 
 
+def _evenly(length: int, most: int) -> np.ndarray:
+    """At most `most` of `length` places, evenly spaced."""
+    return np.arange(0, length, -(-length // min(length, most)))
+
+
 Judged = tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[Evidence, ...]]
 
 
@@ -107,15 +117,18 @@ def _judge_chains(target: Target, algorithm: AbstractSampler, trail: Trail) -> J
         return np.zeros((chains, 0, target.dim)), np.zeros((chains, 0)), None, (none,)
     z = np.swapaxes(record["position"], 0, 1)
     log_prob = -np.swapaxes(record["loss"], 0, 1)
-    stride = -(-z.shape[0] * z.shape[1] // SCORED_DRAWS)
-    seen = z[:, ::stride]
+    few = _evenly(z.shape[0], max(4, SCORED_DRAWS // z.shape[1]))
+    seen = z[few][:, _evenly(z.shape[1], max(LEAST_SEEN, SCORED_DRAWS // len(few)))]
     lp, score = scored(target, seen)
     if not target.exact:
-        log_prob = lp if stride == 1 else scored(target, z)[0]
+        log_prob = scored(target, z)[0]
     stats = {k.removeprefix("stats/"): v for k, v in record.items() if k.startswith("stats/")}
     hint = _chain_hint(algorithm, stats)
-    sample = rule.Sample(seen, lp, score, None, target.coordinate_names(), "chains", hint)
+    names = target.coordinate_names()
+    sample = rule.Sample(seen, lp, score, None, names, independent=False, hint=hint)
     evidence = rule.judge(sample)
+    if np.isfinite(z).all():
+        evidence += rule.mixing(z, names)
     if "diverging" in stats:
         count = int(np.sum(stats["diverging"]))
         evidence += (rule.divergences(count, stats["diverging"].size),)
@@ -146,40 +159,53 @@ def _judge_states(
     target: Target, algorithm: AbstractApproximator, trail: Trail, key: PRNGKey, draws: int
 ) -> Judged:
     stacked = _posteriors(algorithm, trail.carry.states)
-    best = best_restart(trail)
-    losses = trail.losses()
-    change, done = (np.nan, np.nan), False
-    tolerance = algorithm.stopping.tolerance if algorithm.stopping is not None else 0.05
-    if len(losses) >= 80 and algorithm.stopping is not None:
-        change = algorithm.stopping.change(losses[:, best])
-        done = abs(change[0]) + 2 * change[1] < tolerance
+    restarts = len(trail.carry.alive)
+    best = 0 if algorithm.particles else best_restart(trail)
+    change, tolerance = _loss_change(algorithm, trail.losses()[:, best])
+    names = target.coordinate_names()
     hint = _state_hint(stacked, change, tolerance, target.dim)
     if isinstance(stacked, Particles):
         z, log_q = np.asarray(stacked.x), None
-        kind = "particles"
+        log_prob, score = scored(target, z)
+        evidence = rule.judge(
+            rule.Sample(z[:1], log_prob[:1], score[:1], None, names, independent=True, hint=hint)
+        )
     else:
-        z, log_q = _fresh(stacked, key, len(losses.T), draws)
-        kind = "distribution"
-    log_prob, score = scored(target, z)
-
-    def judged(z: np.ndarray, lp: np.ndarray, score: np.ndarray, lq: np.ndarray | None):
-        names = target.coordinate_names()
-        return rule.judge(rule.Sample(z, lp, score, lq, names, kind, hint))
-
-    one = slice(best, best + 1)
-    evidence = judged(z[one], log_prob[one], score[one], None if log_q is None else log_q[one])
-    if kind == "distribution":
-        for n in MORE_DRAWS:
-            if n <= draws or not rule.undecided(evidence):
-                continue
-            more, lq = _fresh(stacked, jax.random.fold_in(key, n), len(losses.T), n)
-            lp, s = scored(target, more[one])
-            evidence = judged(more[one], lp, s, lq[one])
+        z, log_q = _fresh(stacked, key, restarts, draws)
+        log_prob = scored(target, z)[0]
+        one = jax.tree.map(lambda leaf: leaf[best : best + 1], stacked)
+        evidence = _judge_distribution(target, one, key, names, hint)
     evidence += (
-        rule.settled(change, tolerance, done),
-        rule.restarts(z.mean(axis=1), z.std(axis=1), target.coordinate_names()),
+        rule.settled(change, tolerance),
+        rule.restarts(z.mean(axis=1), z.std(axis=1), names),
     )
     return z, log_prob, log_q, evidence
+
+
+def _judge_distribution(
+    target: Target, one: Posterior, key: PRNGKey, names: list[str], hint: str
+) -> tuple[Evidence, ...]:
+    """Judged on fresh draws of its own, however many the user keeps; more while undecided."""
+    evidence: tuple[Evidence, ...] = ()
+    first = min(max(FEWEST, 10 * len(names)), MOST)
+    for n in (first, *(more for more in MORE_DRAWS if more > first)):
+        z, log_q = _fresh(one, jax.random.fold_in(key, n), 1, n)
+        log_prob, score = scored(target, z)
+        evidence = rule.judge(
+            rule.Sample(z, log_prob, score, log_q, names, independent=True, hint=hint)
+        )
+        if not rule.undecided(evidence):
+            break
+    return evidence
+
+
+def _loss_change(
+    algorithm: AbstractApproximator, losses: np.ndarray
+) -> tuple[tuple[float, float], float]:
+    """Fall of the loss over the end of a run with its error, and what counts as settled."""
+    rule = LossSettled() if algorithm.stopping is None else algorithm.stopping
+    measured = rule.change(losses) if len(losses) >= 80 else (np.nan, np.nan)
+    return measured, rule.tolerance
 
 
 def settled_draws(algorithm: AbstractApproximator, trail: Trail, key: PRNGKey) -> np.ndarray:

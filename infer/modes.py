@@ -29,9 +29,9 @@ def mode_search(
     seen = z[rng.choice(len(z), min(len(z), 1000), replace=False)]
     whitened = np.linalg.solve(factor, (seen - center).T).T
     floor = np.quantile(scored(target, seen[None])[0], 0.01) - 10
-    known = [_Mode(target, point) for point in begin]
+    weigh = jax.random.fold_in(key, len(LADDERS))  # the same noise for every mode's mass
+    known = [_Mode(target, point, weigh) for point in begin]
     known = _distinct([m for m in known if m.found])
-    reached = 0
     for number, ladder in enumerate(LADDERS):
         walkers = Walkers(target, jax.random.fold_in(key, number), begin, center, factor)
         for inverse_temperature in ladder:
@@ -42,8 +42,8 @@ def mode_search(
         if not len(points):
             continue
         high = scored(target, points[None])[0][0] > floor
-        reached += int(high.sum())
-        fresh = _distinct([m for m in (_Mode(target, p) for p in points[high]) if m.found], known)
+        climbed = [_Mode(target, point, weigh) for point in points[high]]
+        fresh = _distinct([m for m in climbed if m.found], known)
         if fresh:
             log_known = np.logaddexp.reduce([m.log_mass for m in known]) if known else -np.inf
             log_fresh = np.logaddexp.reduce([m.log_mass for m in fresh])
@@ -112,7 +112,7 @@ def _importance(target: Target, mode: Array, factor: Array, key: Array) -> Array
 class _Mode:
     """The mode above a point, with its local scale and its mass."""
 
-    def __init__(self, target: Target, point: np.ndarray) -> None:
+    def __init__(self, target: Target, point: np.ndarray, key: Array) -> None:
         end, score, precision = _climb(target, jnp.asarray(point, jnp.zeros(()).dtype))
         self.z = np.asarray(end, np.float64)
         self.precision = np.asarray(precision, np.float64)
@@ -123,7 +123,7 @@ class _Mode:
         )
         if self.found:
             factor = np.linalg.cholesky(np.linalg.inv(self.precision))
-            mass = _importance(target, end, jnp.asarray(factor, end.dtype), jax.random.key(0))
+            mass = _importance(target, end, jnp.asarray(factor, end.dtype), key)
             self.log_mass = float(mass)
             self.found = np.isfinite(self.log_mass)
 

@@ -13,7 +13,7 @@ from infer.core.evidence import Evidence, Verdict
 from infer.core.outcome import Ending, Outcome
 from infer.core.target import Labels, Target
 from infer.core.types import PRNGKey
-from infer.fit import DEFAULT_DRAWS, DRAW
+from infer.fit import DEFAULT_DRAWS
 from infer.judgement import conclude
 from infer.result import Result, Timings
 from infer.run.checkpoint import (
@@ -152,8 +152,7 @@ def _judge_checkpoint(
     nonfinite, first = (tuple(map(int, np.asarray(x))) for x in (carry.nonfinite, carry.first))
     ending = Ending.FINISHED if trail.taken >= plan.steps else Ending.INTERRUPTED
     outcome = Outcome(ending, trail.taken, nonfinite, first)
-    draw_key = jax.random.fold_in(key, DRAW)
-    return conclude(target, algorithm, key, draw_key, plan, trail, outcome, DEFAULT_DRAWS)
+    return conclude(target, algorithm, key, plan, trail, outcome, DEFAULT_DRAWS)
 
 
 def _bare(arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> Trail:
@@ -162,7 +161,7 @@ def _bare(arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> Trail:
     leaves = [carry[str(i)] for i in range(len(carry))]
     record = _under("record/", arrays)
     return Trail(
-        Carry(leaves[:-3], *map(jnp.asarray, leaves[-3:])),
+        Carry(leaves[:-3], None, *map(jnp.asarray, leaves[-3:])),
         chunks=[record] if record else [],
         **numbers,
     )

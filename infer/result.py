@@ -12,6 +12,7 @@ from jaxtyping import Array
 
 from infer.core.algorithm import AbstractSampler, Algorithm
 from infer.core.evidence import Verdict
+from infer.core.keys import Use, address, as_key
 from infer.core.outcome import Outcome
 from infer.core.posterior import Chains, Posterior
 from infer.core.target import Labels, Target
@@ -121,13 +122,17 @@ class Result:
 
     @property
     def best(self) -> int:
-        """Index of the restart with the lowest mean loss over the last quarter of the run."""
-        return 0 if self.is_chains else best_restart(self.trail)
+        """Index of the restart with the lowest mean loss over the last quarter of the run.
+
+        The first, where there is nothing to rank: chains are one answer, and the loss of particles
+        does not say which of several sets is best.
+        """
+        return 0 if self.is_chains or self.log_q is None else best_restart(self.trail)
 
     @property
     def is_chains(self) -> bool:
         """Are the draws Markov chains, all of them the answer, and not restarts of a fit?"""
-        return "position" in self.trail.record()
+        return isinstance(self.algorithm, AbstractSampler) or "position" in self.trail.record()
 
     @property
     def history(self) -> dict[str, np.ndarray]:
@@ -203,12 +208,11 @@ class Result:
             chunk: draws per device call; bounds the memory.
             kwargs: the model's keyword arguments.
         """
-        from infer.fit import as_key
-
         target = self._require(self.target, "predict").full()
+        args, kwargs = target.model.prediction_inputs(args, kwargs)
         chains, n, d = self.z.shape
         flat = jnp.asarray(self.z.reshape(-1, d))
-        keys = jax.random.split(as_key(key), len(flat))
+        keys = jax.random.split(address(as_key(key), Use.PREDICT), len(flat))
         parts = [
             jax.tree.map(
                 np.asarray, _predict(target, keys[i : i + chunk], flat[i : i + chunk], args, kwargs)
@@ -266,8 +270,10 @@ def best_restart(trail: Trail) -> int:
     losses = trail.losses()
     if not len(losses):
         return 0
-    tail = losses[-max(1, len(losses) // 4) :].mean(axis=0)
-    return int(np.argmin(np.where(np.isfinite(tail), tail, np.inf)))
+    tail = losses[-max(1, len(losses) // 4) :]
+    finite = np.isfinite(tail)
+    total, count = np.where(finite, tail, 0).sum(axis=0), finite.sum(axis=0)
+    return int(np.argmin(np.where(count > 0, total / np.maximum(count, 1), np.inf)))
 
 
 @eqx.filter_jit

@@ -10,9 +10,8 @@ from jaxtyping import Array, Key
 
 from infer.bridges.leaves import named_leaves
 from infer.check import explain_start
-from infer.core.algorithm import AbstractApproximator
 from infer.core.target import Target, evaluate
-from infer.core.types import Points, PRNGKey, Vector
+from infer.core.types import Points, PRNGKey
 from infer.result import Result
 
 
@@ -33,19 +32,17 @@ def _finite(target: Target, z: Points) -> Array:
     return jnp.isfinite(value) & jnp.all(jnp.isfinite(score), axis=-1)
 
 
-@eqx.filter_jit
-def _unconstrain(target: Target, values: dict[str, Array]) -> Vector:
-    return target.unconstrain(values)
-
-
 def starting_points(target: Target, key: PRNGKey, chains: int, init: Any) -> Points:
     """A finite starting point per chain, or an error that names the site at fault."""
     full = target.full()
-    if init is None:
+    if init is None and target.start is not None:
+        starts = jnp.stack([target.start] * chains)
+        ok = _finite(full, starts)
+    elif init is None:
         starts, ok = _search(full, fold_in_chains(key, chains))
     else:
         if isinstance(init, Result):
-            starts = _starts_from(init, key, chains)
+            starts = _starts_from(full, init, key, chains)
         else:
             starts = _starts_at(full, init, chains)
         ok = _finite(full, starts)
@@ -55,14 +52,44 @@ def starting_points(target: Target, key: PRNGKey, chains: int, init: Any) -> Poi
     return starts
 
 
-def _starts_from(result: Result, key: PRNGKey, chains: int) -> Points:
-    if isinstance(result.algorithm, AbstractApproximator):
-        z = result.z[result.best]
-        if chains == 1:
-            return jnp.asarray(z.mean(axis=0)[None])
-        return jnp.asarray(z[np.asarray(jax.random.randint(key, (chains,), 0, len(z)))])
-    chain, back = np.arange(chains) % len(result.z), np.arange(chains) // len(result.z)
-    return jnp.asarray(result.z[chain, -1 - back])
+def _starts_from(target: Target, result: Result, key: PRNGKey, chains: int) -> Points:
+    """Draws of an earlier result, matched by name where it is of another model."""
+    z = _draws_as(target, result)
+    if result.is_chains:
+        chain, back = np.arange(chains) % len(z), np.arange(chains) // len(z)
+        return jnp.asarray(z[chain, -1 - back])
+    best = z[result.best]
+    if chains == 1:
+        return jnp.asarray(best.mean(axis=0)[None])
+    return jnp.asarray(best[np.asarray(jax.random.randint(key, (chains,), 0, len(best)))])
+
+
+def _draws_as(target: Target, result: Result) -> np.ndarray:
+    """Draws of a result on the unconstrained scale of this target, (chain, draw, d)."""
+    draws = result.draws()
+    shapes = {site.name: site.shape for site in target.sites}
+    found = {name: draws[name].shape[2:] for name in shapes if name in draws}
+    if found != shapes:
+        have = {name: value.shape[2:] for name, value in draws.items()}
+        raise ValueError(
+            f"the result in init= has {have}, this target needs {shapes}; write "
+            "init={name: value} with the values to start from."
+        )
+    if result.target is not None and result.target.sites == target.sites:
+        return result.z
+    chains, n = result.z.shape[:2]
+    flat = {k: jnp.asarray(draws[k].reshape(-1, *v)) for k, v in shapes.items()}
+    return np.asarray(_unconstrain_many(target, flat)).reshape(chains, n, target.dim)
+
+
+@eqx.filter_jit
+def _unconstrain_many(target: Target, values: dict[str, Array]) -> Points:
+    return jax.vmap(target.unconstrain)(values)
+
+
+@eqx.filter_jit
+def _there_and_back(target: Target, z: Points) -> dict[str, Array]:
+    return jax.vmap(lambda point: target.model.constrain(target.unravel(point)))(z)
 
 
 def _starts_at(target: Target, init: Any, chains: int) -> Points:
@@ -75,12 +102,18 @@ def _starts_at(target: Target, init: Any, chains: int) -> Points:
     values = {name: jnp.asarray(v, jnp.zeros(()).dtype) for name, v in values.items()}
     found = {name: tuple(v.shape) for name, v in values.items()}
     if found == shapes:
-        return jnp.tile(_unconstrain(target, values), (chains, 1))
-    if found == {name: (chains, *shape) for name, shape in shapes.items()}:
-        return jnp.stack(
-            [_unconstrain(target, {k: v[c] for k, v in values.items()}) for c in range(chains)]
+        values = {name: jnp.stack([v] * chains) for name, v in values.items()}
+    elif found != {name: (chains, *shape) for name, shape in shapes.items()}:
+        raise ValueError(
+            f"init has shapes {found}; needed are {shapes}, or the same with a leading axis of "
+            f"{chains} chains."
         )
-    raise ValueError(
-        f"init has shapes {found}; needed are {shapes}, or the same with a leading axis of "
-        f"{chains} chains."
-    )
+    z = _unconstrain_many(target, values)
+    back = _there_and_back(target, z)
+    for site in target.sites:
+        if not np.allclose(back[site.name], values[site.name], rtol=1e-3, atol=1e-4):
+            raise ValueError(
+                f"init[{site.name!r}] = {values[site.name][0]} does not lie in its support, "
+                f"{site.support}; give a value inside it."
+            )
+    return z

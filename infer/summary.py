@@ -51,7 +51,8 @@ class Summary:
         notes = list(self.notes)
         if len(self.rows) > MOST_ROWS:
             notes.append(f"{len(self.rows) - MOST_ROWS} more rows: summary().to_dataframe()")
-        return render(table) + "\n".join([*notes, str(self.verdict)])
+        shown = render(table) if self.rows else f"{self.title}\n"
+        return shown + "\n".join([*notes, str(self.verdict)])
 
 
 def render(thing: Any, width: int = 110) -> str:
@@ -75,9 +76,9 @@ def scalars(draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def summarize(result: "Result") -> Summary:
     """Mean, sd and 5/50/95 % quantiles; R-hat and bulk ESS where the draws are chains."""
-    chains = result.trail.record().get("position") is not None
+    chains = result.is_chains
     rows = {}
-    for name, x in scalars(result.draws()).items():
+    for name, x in scalars(result.draws()).items() if result.z.shape[1] else ():
         if not chains:
             x = x[result.best : result.best + 1]
         low, middle, high = np.quantile(x, (0.05, 0.5, 0.95))

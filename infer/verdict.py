@@ -29,7 +29,7 @@ class Sample:
         score: its gradient (chains, draws, d).
         log_q: log density of the fit at the draws, or None where it has none.
         names: a name per coordinate.
-        kind: "distribution", "particles" or "chains".
+        independent: are they independent draws, or particles, that all count?
         hint: what usually goes wrong with the method that made the draws, as a sentence.
     """
 
@@ -38,7 +38,7 @@ class Sample:
     score: np.ndarray
     log_q: np.ndarray | None
     names: list[str]
-    kind: str
+    independent: bool
     hint: str
 
 
@@ -47,14 +47,10 @@ def judge(sample: Sample) -> tuple[Evidence, ...]:
     broken = _broken(sample)
     if broken:
         return broken
-    regression = score_regression(
-        sample.z, sample.score, independent=sample.kind in ("distribution", "particles")
-    )
+    regression = score_regression(sample.z, sample.score, independent=sample.independent)
     evidence = [_scores(regression, sample), _tail(regression)]
     if sample.log_q is not None:
         evidence += _weights(sample.log_prob - sample.log_q, sample)
-    if sample.kind == "chains":
-        evidence += _mixing(sample)
     return tuple(evidence)
 
 
@@ -67,28 +63,34 @@ def undecided(evidence: tuple[Evidence, ...]) -> bool:
     return by_name["score regression"].status == "suspect" and not tail > 0.5
 
 
-def account(outcome: Outcome, chains: int) -> Evidence:
-    """Why the run ended; a chain that met non-finite values fails the fit."""
-    halted = sum(map(bool, outcome.nonfinite))
+def account(outcome: Outcome, alive: int, steps: int) -> Evidence:
+    """Why the run ended; chains that met non-finite values speak against the fit."""
+    chains, refused = len(outcome.nonfinite), sum(outcome.nonfinite)
     status: Status = "info"
     meaning = f"the run {outcome.ending.value}"
-    if outcome.ending is Ending.NONFINITE or halted:
-        status = "failed" if outcome.ending is Ending.NONFINITE or halted == chains else "suspect"
+    if alive < chains or refused > 0.01 * max(steps, 1) * chains:
+        status = "failed" if alive == 0 else "suspect"
+        first = [step for step in outcome.first_nonfinite if step >= 0]
         meaning = (
-            f"the log density or its gradient was not finite in {halted} of {chains} chains, first "
-            f"at step {min(s for s in outcome.first_nonfinite if s >= 0)}: the density has a hole "
-            "(nan, inf or log of a negative number) where the fit has mass. Find it with "
-            "infer.check(target, key=0), or give the parameter its support"
+            f"the log density or its gradient was not finite in {max(len(first), 1)} of "
+            f"{chains} chains ({refused} steps"
+            + (f", the first at step {min(first)}" if first else ", at the very start")
+            + "): the density has a hole (nan, inf or log of a negative number) where the fit has "
+            "mass. Find it with infer.check(target, key=0), or give the parameter its support"
         )
+    elif refused:
+        meaning += f"; {refused} steps that were not finite were refused"
     elif outcome.ending in (Ending.INTERRUPTED, Ending.OUT_OF_BUDGET, Ending.CALLBACK):
         meaning = outcome.ending.value
     return Evidence("outcome", float(outcome.steps), "", status, meaning)
 
 
-def settled(change: tuple[float, float], tolerance: float, done: bool) -> Evidence:
+def settled(change: tuple[float, float], tolerance: float) -> Evidence:
     """Whether the loss had settled; reported, since a settled loss is no proof of a right fit."""
     fall, se = change
-    if done:
+    if not math.isfinite(fall):
+        meaning = "not measured: too few losses were recorded"
+    elif abs(fall) + 2 * se < tolerance:
         meaning = "the loss has settled"
     elif fall > max(2 * se, tolerance):
         meaning = (
@@ -210,6 +212,9 @@ def _margin(text: str, size: float, above: float) -> str:
 
 def _tail(r: ScoreRegression) -> Evidence:
     heavy = r.tail > 0.5
+    if math.isnan(r.tail):
+        meaning = f"too few draws ({r.n}) to see the tail of the scores"
+        return Evidence("score tail", r.tail, "<= 0.5", "suspect", meaning)
     meaning = (
         "cannot tell: the scores have too heavy a tail to be averaged (a funnel or a boundary)"
         if heavy
@@ -233,22 +238,22 @@ def _weights(log_w: np.ndarray, sample: Sample) -> list[Evidence]:
     ]
 
 
-def _mixing(sample: Sample) -> list[Evidence]:
-    r, ess = rhat(sample.z), ess_bulk(sample.z)
+def mixing(z: np.ndarray, names: list[str]) -> tuple[Evidence, ...]:
+    """R-hat and bulk ESS of the worst coordinate of chains (chains, draws, d)."""
+    r, ess = rhat(z), ess_bulk(z)
     worst_r, worst_e = int(np.argmax(np.nan_to_num(r, nan=np.inf))), int(np.argmin(ess))
     value, size = float(r[worst_r]), float(ess[worst_e])
-    between: Status = "failed" if not value <= 1.3 else "suspect" if value > 1.05 else "ok"
-    text = f"R-hat of {sample.names[worst_r]} is {value:.3f}"
-    text += "" if between == "ok" else ": the chains do not agree, run longer"
-    text += " (halves of one chain)" if len(sample.z) == 1 else ""
+    if math.isnan(value):
+        between: Status = "suspect"
+        text = f"R-hat of {names[worst_r]} was not measured: too few draws, or it never moved"
+    else:
+        between = "failed" if value > 1.3 else "suspect" if value > 1.05 else "ok"
+        text = f"R-hat of {names[worst_r]} is {value:.3f}"
+        text += "" if between == "ok" else ": the chains do not agree, run longer"
+        text += " (halves of one chain)" if len(z) == 1 else ""
     enough: Status = "ok" if size >= 100 else "suspect"
-    return [
+    draws = f"{size:.0f} effective draws of {names[worst_e]}"
+    return (
         Evidence("R-hat", value, "<= 1.05 ok, > 1.3 failed", between, text),
-        Evidence(
-            "bulk ESS",
-            size,
-            ">= 100",
-            enough,
-            f"{size:.0f} effective draws of {sample.names[worst_e]}",
-        ),
-    ]
+        Evidence("bulk ESS", size, ">= 100", enough, draws),
+    )

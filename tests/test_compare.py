@@ -27,7 +27,7 @@ def results():
     target = infer.from_log_density(log_density, EXAMPLE, supports={"s": positive})
     quiet = {"progress": False}
     return {
-        "mala": infer.fit(target, infer.MALA(), key=0, warmup=300, steps=1000, **quiet),
+        "mala": infer.fit(target, infer.MALA(), key=0, warmup=500, steps=4000, **quiet),
         "vi": infer.fit(target, VI, key=1, steps=1500, draws=800, chains=2, **quiet),
         "early": infer.fit(target, VI, key=2, steps=2, draws=300, chains=2, **quiet),
         "svgd": infer.fit(
@@ -54,7 +54,7 @@ def comparison(results):
 def test_fits_are_told(comparison, results):
     assert list(comparison.fits) == list(results)
     row = comparison.fits["mala"]
-    assert row["algorithm"] == "MALA" and row["draws"] == 4000
+    assert row["algorithm"] == "MALA" and row["draws"] == 16_000
     assert row["gradients"] == results["mala"].gradients and row["compile s"] > 0
     assert comparison.fits["vi"]["draws"] == 800 and comparison.fits["svgd"]["draws"] == 30
     early = comparison.fits["early"]

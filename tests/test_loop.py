@@ -126,7 +126,9 @@ def test_extending_is_one_longer_run(name):
 
 def test_an_earlier_result_is_carried_on_without_warming_up():
     part = whole("MALA")
-    more = fit("MALA", init=part, warmup=None, chunk=7, steps=7)
+    with pytest.raises(ValueError, match="this very key"):
+        fit("MALA", init=part, warmup=None, steps=7)
+    more = fit("MALA", init=part, key=4, warmup=None, chunk=7, steps=7)
     assert more.plan.warmup == 0
     assert_same_bits(more.trail.carry.states.tuning, part.trail.carry.states.tuning)
     fresh = fit("MALA", init=whole("VI"), chunk=7, steps=7)

@@ -128,6 +128,10 @@ class DensityModel(AbstractModel):
         taken = jax.tree.map(lambda x: x[indices] if eqx.is_array(x) else x, self.data)
         return dataclasses.replace(self, data=taken)
 
+    def prediction_inputs(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """The arguments as they are."""
+        return args, kwargs
+
     def predict(self, key: PRNGKey, free: Values, args: tuple, kwargs: dict) -> Values:
         """Not possible: a density says how probable data are, not how to draw them."""
         raise NotImplementedError(

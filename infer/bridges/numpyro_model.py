@@ -122,6 +122,15 @@ class NumPyroModel(AbstractModel):
             )
         return dataclasses.replace(self, inputs=self.inputs.take(self.row_names, indices))
 
+    def prediction_inputs(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """The arguments, those that are static in training kept concrete."""
+        if not args and not kwargs:
+            return args, kwargs
+        given = bind(self.model, args, kwargs)
+        static = {path.split(".")[0] for path in self.inputs.concrete()}
+        frozen = given.freeze([name for name in given.items() if name in static])
+        return frozen.args, frozen.kwargs
+
     def predict(self, key: PRNGKey, free: Values, args: tuple, kwargs: dict) -> Values:
         """One draw of everything that is not latent, given one posterior draw.
 

@@ -45,10 +45,9 @@ class Verdict:
 
     @property
     def reasons(self) -> tuple[Evidence, ...]:
-        """The evidence that made the status what it is; empty for an "ok"."""
-        if self.status == "ok":
-            return ()
-        return tuple(e for e in self.evidence if e.status == self.status)
+        """All evidence against the fit, the worst first; empty for an "ok"."""
+        against = [e for e in self.evidence if _RANK[e.status] > 0]
+        return tuple(sorted(against, key=lambda e: -_RANK[e.status]))
 
     def __getitem__(self, name: str) -> Evidence:
         """The evidence of this name."""

@@ -84,6 +84,10 @@ class AbstractModel(eqx.Module):
         """The model on these data rows."""
 
     @abstractmethod
+    def prediction_inputs(self, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+        """Arguments of `predict` made ready for tracing: what must stay concrete is."""
+
+    @abstractmethod
     def predict(self, key: PRNGKey, free: Values, args: tuple, kwargs: dict) -> Values:
         """One draw of the observed quantities at one posterior draw, at the given inputs."""
 

@@ -1,4 +1,4 @@
 """Other people's samplers, imported only when asked for."""
 
 from infer.external.hmc import HMC as HMC
-from infer.external.hmc import NUTS as NUTS
+from infer.external.nuts import NUTS as NUTS

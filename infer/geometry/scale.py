@@ -70,3 +70,11 @@ class Dense(AbstractPreconditioner):
         """The identity matrix."""
         eye = jnp.eye(like.shape[0], dtype=like.dtype)
         return Scale(eye, eye)
+
+
+def check_preconditioner(given: object, method: str) -> None:
+    """Refuse what is no preconditioner."""
+    if not isinstance(given, AbstractPreconditioner):
+        raise TypeError(
+            f"{method} needs preconditioner=infer.Diagonal() or infer.Dense(), got {given!r}."
+        )

@@ -5,14 +5,15 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from infer.core.algorithm import AbstractSampler, Info
 from infer.core.checks import positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.geometry.scale import AbstractPreconditioner, Diagonal
+from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
 from infer.geometry.warmup import tune
-from infer.langevin.mala import LangevinState, adjusted_step, begin
+from infer.langevin.transition import LangevinState, adjusted_step, begin
 
 ACCEPTANCE = 0.574  # of the adjusted steps that warm-up takes
 
@@ -44,6 +45,15 @@ class ULA(AbstractSampler):
         "Dalalyan. Theoretical guarantees for approximate sampling from smooth and log-concave "
         "densities. JRSS B 79(3), 2017."
     )
+
+    def __check_init__(self) -> None:
+        """Refuse what could only fail later."""
+        check_preconditioner(self.preconditioner, "ULA")
+        if not isinstance(self.step_size, Tracer) and not jnp.all(self.step_size < 2):
+            raise ValueError(
+                f"ULA diverges unless step_size < 2 (in units of M), got {self.step_size}; write "
+                "step_size=0.05."
+            )
 
     def init(self, key: PRNGKey, target: Target) -> LangevinState:
         """The state at `target.initial(key)`."""

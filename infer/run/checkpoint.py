@@ -1,7 +1,9 @@
 """A trail as named arrays and numbers, and back."""
 
 import datetime
+import hashlib
 import importlib.metadata
+import inspect
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -26,16 +28,39 @@ def _densities(target: Target) -> Array:
 
 
 def fingerprint(target: Target) -> dict[str, Any]:
-    """What tells one posterior from another: its sites, and its log density at two points."""
+    """What tells one posterior from another: sites, data, and the log density at two points."""
+    arrays = [np.asarray(x) for x in jax.tree.leaves(target.model) if eqx.is_array(x)]
     return {
         "sites": [[s.name, list(s.shape), s.support] for s in target.sites],
+        "data": _digest([a.tobytes() for a in arrays]),
+        "batch_size": target.batch_size,
         "log_prob": [float(v) for v in _densities(target.full())],
     }
 
 
 def describe(algorithm: Algorithm) -> str:
-    """The algorithm with all its settings, as text."""
-    return eqx.tree_pformat(algorithm, short_arrays=False)
+    """The algorithm with all its settings, as text; its end is a digest of what text leaves out.
+
+    Arrays count with their bytes and functions with their closures, so that `optax.adam(0.01)`
+    and `optax.adam(0.02)` differ.
+    """
+    leaves = [_content(leaf, 4) for leaf in jax.tree.leaves(algorithm)]
+    return f"{eqx.tree_pformat(algorithm, short_arrays=False)} #{_digest(leaves)}"
+
+
+def _digest(parts: list[bytes]) -> str:
+    return hashlib.sha256(b"|".join(parts)).hexdigest()[:16]
+
+
+def _content(thing: Any, depth: int) -> bytes:
+    """Bytes that tell one setting from another, functions being followed into their closures."""
+    if eqx.is_array_like(thing):
+        return np.asarray(thing).tobytes()
+    if inspect.isfunction(thing) and depth > 0:
+        cells = [cell.cell_contents for cell in thing.__closure__ or ()]
+        inside = [_content(x, depth - 1) for cell in cells for x in jax.tree.leaves(cell)]
+        return _digest([thing.__qualname__.encode(), *inside]).encode()
+    return str(type(thing)).encode()
 
 
 def identify(
@@ -56,8 +81,9 @@ def identify(
 
 
 def same_target(there: dict[str, Any], here: dict[str, Any]) -> bool:
-    """Are these fingerprints of one posterior?"""
-    return there["sites"] == here["sites"] and np.allclose(
+    """Are these fingerprints of one posterior? Rounding of the density is forgiven."""
+    exact = ("sites", "data", "batch_size")
+    return all(there[name] == here[name] for name in exact) and np.allclose(
         there["log_prob"], here["log_prob"], rtol=1e-4, equal_nan=True
     )
 
@@ -71,10 +97,15 @@ def check_target(path: Any, there: dict[str, Any], here: dict[str, Any]) -> None
         )
     if not same_target(there, here):
         raise ValueError(
-            f"{path} is a run on another posterior: the sites agree, but the log density differs "
-            f"({there['log_prob']} there, {here['log_prob']} here). Other data? Start afresh with "
-            "init=infer.load(path) to use its draws as starts."
+            f"{path} is a run on another posterior: the sites agree, but not the data, the log "
+            f"density or the batch size ({_brief(there)} there, {_brief(here)} here). Start afresh "
+            "with init=infer.load(path) to use its draws as starts."
         )
+
+
+def _brief(identity: dict[str, Any]) -> str:
+    names = ("log_prob", "data", "batch_size")
+    return ", ".join(f"{name} {identity[name]}" for name in names)
 
 
 def check_run(

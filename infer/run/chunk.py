@@ -18,14 +18,14 @@ class Carry(eqx.Module):
 
     Attributes:
         states: the algorithm's states.
-        info: what the last accepted step showed; NaN before the first.
+        info: what the last accepted step showed, NaN before the first; None in a loaded bare trail.
         alive: False for a chain that met a non-finite value under the policy "stop".
         nonfinite: refused steps per chain.
         first: global step of the first refused step per chain, -1 if none.
     """
 
     states: State
-    info: Info
+    info: Info | None
     alive: Bool[Array, " chains"]
     nonfinite: Int[Array, " chains"]
     first: Int[Array, " chains"]
@@ -80,9 +80,9 @@ def _blank(shape: jax.ShapeDtypeStruct) -> Array:
 @eqx.filter_jit
 def begin(algorithm: Algorithm, problem: Target, keys: Key[Array, " chains"], starts: Any) -> Carry:
     """The first carry: `init` of every chain at its own start."""
-    states = jax.vmap(
-        lambda key, start: algorithm.init(address(key, Use.INIT), problem.at(start))
-    )(keys, starts)
+    states = jax.vmap(lambda key, start: algorithm.init(address(key, Use.INIT), problem.at(start)))(
+        keys, starts
+    )
     return _fresh(algorithm, problem, keys, states)
 
 

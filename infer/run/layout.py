@@ -50,5 +50,11 @@ def lay_out(mesh: Mesh, carry: Carry, target: Target) -> tuple[Carry, Target]:
         if target.size is None or target.size % devices:
             raise ValueError(f"{target.size} data rows do not divide over {devices} devices.")
         return each(carry, None), each(target, 0, target.size)
+    sets = [leaf.shape[1] for leaf in jax.tree.leaves(carry) if leaf.ndim == 3]
+    if not sets or any(n % devices for n in sets):
+        raise ValueError(
+            f"sets of {sets or 'no'} particles do not divide over {devices} devices; choose "
+            f"n_particles a multiple of {devices}."
+        )
     states = jax.tree.map(lambda x: place(x, 1) if x.ndim == 3 else jax.device_put(x, whole), carry)
     return states, each(target, None)
