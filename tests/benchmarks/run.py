@@ -22,7 +22,7 @@ PACKAGES = ("jax", "numpyro", "blackjax", "optax", "numpy")
 HEAD = """# Benchmarks
 
 Written by `make bench`, last on {date}, on {machine}, Python {python}, {versions}. Every number is
-the median of several interleaved repeats in one process; results are waited for; compilation is
+the median of 3 to 9 interleaved repeats in one process; results are waited for; compilation is
 left out unless a row says otherwise. `ratio` says how many times faster than the peer a row is,
 or, for rows that name a floor, how many times slower than that.
 """
@@ -37,13 +37,23 @@ def machine() -> str:
     return f"{os.cpu_count()} cores of {model}, {platform.system()}"
 
 
-def table(rows: list[dict[str, Any]]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-    for row in rows:
-        cells = [row.get(name, "") for name in columns]
-        lines.append("| " + " | ".join(cell(value) for value in cells) + " |")
-    return "\n".join(lines)
+def tables(rows: list[dict[str, Any]]) -> str:
+    """A table per value of "table", each with the columns that it fills."""
+    names = list(dict.fromkeys(row.get("table", "") for row in rows))
+    parts = []
+    for name in names:
+        inside = [
+            {k: v for k, v in row.items() if k not in ("table", "repeats")}
+            for row in rows
+            if row.get("table", "") == name
+        ]
+        columns = list(dict.fromkeys(column for row in inside for column in row))
+        lines = [f"{name}:\n"] if name else []
+        lines += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+        for row in inside:
+            lines.append("| " + " | ".join(cell(row.get(c, "")) for c in columns) + " |")
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def cell(value: Any) -> str:
@@ -71,8 +81,9 @@ def main() -> None:
         command = [sys.executable, __file__, name]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         found = json.loads(done.stdout.splitlines()[-1])
-        text = f"\n## {title}\n\n{table(found['rows'])}\n\nPeak memory of the process: "
-        page += text + f"{found['peak']:.0f} MB.\n"
+        text = f"\n## {title}\n\n{tables(found['rows'])}\n\n"
+        text += f"Peak memory of the process: {found['peak']:.0f} MB.\n"
+        page += text
         print(text)
     PAGE.write_text(page)
 
