@@ -170,6 +170,8 @@ def _judge_states(
         evidence = rule.judge(
             rule.Sample(z[:1], log_prob[:1], score[:1], None, names, independent=True, hint=hint)
         )
+        at_rest = bool(abs(change[0]) + 2 * change[1] < tolerance)
+        evidence += rule.particles(z.shape[1], target.dim, at_rest)
     else:
         z, log_q = _fresh(stacked, key, restarts, draws)
         log_prob = scored(target, z)[0]

@@ -24,8 +24,8 @@ HEAD = """# Benchmarks
 Written by `make bench`, last on {date}, on {machine}, Python {python}, {versions}. Every number is
 the median of 3 to 9 interleaved repeats in one process; results are waited for; compilation is
 left out unless a row says otherwise. In the first table `ratio` is the peer's time over ours; in
-the second it is ours over that of a scan written by hand; in the last a column says what it divides.
-The bare step is three matrix products and one exponential, with a fixed bandwidth.
+the second it is ours over that of a scan written by hand; in the last a column says what it
+divides. The bare step is three matrix products and one exponential, with a fixed bandwidth.
 """
 
 
