@@ -163,7 +163,7 @@ def _judge_states(
     best = 0 if algorithm.particles else best_restart(trail)
     change, tolerance = _loss_change(algorithm, trail.losses()[:, best])
     names = target.coordinate_names()
-    hint = _state_hint(stacked, change, tolerance, target.dim)
+    hint = _state_hint(stacked, change, tolerance, target)
     if isinstance(stacked, Particles):
         z, log_q = np.asarray(stacked.x), None
         log_prob, score = scored(target, z)
@@ -221,7 +221,9 @@ def _fresh(stacked: Posterior, key: PRNGKey, chains: int, n: int) -> tuple[np.nd
     return np.asarray(x), np.asarray(log_q)
 
 
-def _state_hint(stacked: Posterior, change: tuple[float, float], tolerance: float, d: int) -> str:
+def _state_hint(
+    stacked: Posterior, change: tuple[float, float], tolerance: float, target: Target
+) -> str:
     """The usual cause when an approximation of this kind is wrong."""
     if change[0] > max(2 * change[1], tolerance):
         return (
@@ -233,7 +235,9 @@ def _state_hint(stacked: Posterior, change: tuple[float, float], tolerance: floa
     if isinstance(stacked, Particles):
         n = stacked.x.shape[-2]
         return (
-            f"The spread of {n} interacting particles in {d} dimensions shrinks when they are few: "
-            "take more particles, or more steps if the force has not died away"
+            f"The spread of {n} interacting particles in {target.dim} dimensions shrinks when they "
+            "are few: take more particles, or more steps if the force has not died away"
         )
+    if not target.exact:
+        return "Minibatch noise moves the fit: a smaller learning rate, or a larger batch_size"
     return ""
