@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from infer.core.keys import as_key
 from infer.core.target import START_RADIUS, START_TRIES, Target
 from infer.core.types import Flag, Points, PRNGKey, Scalar, Values, Vector
 
@@ -110,7 +111,7 @@ def check(target: Target, *, key: int | PRNGKey, show: bool = True) -> CheckRepo
         key: an int or a JAX key.
         show: print the checklist.
     """
-    key = jax.random.key(key) if isinstance(key, int) else key
+    key = as_key(key)
     full = target.full()
     lines = [*_site_lines(target), _data_line(target)]
     z, found = _search(full, key)

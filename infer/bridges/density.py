@@ -20,7 +20,7 @@ from infer.bridges.leaves import (
     named_arrays,
 )
 from infer.core.support import AbstractSupport
-from infer.core.target import AbstractModel, Labels, Site, Target
+from infer.core.target import AbstractModel, Labels, Site, Target, check_named
 from infer.core.types import PRNGKey, Values
 
 
@@ -83,12 +83,7 @@ class DensityModel(AbstractModel):
 
     def unconstrain(self, values: Values) -> Values:
         """The inverse of `constrain`."""
-        missing = [site.name for site in self.sites if site.name not in values]
-        if missing:
-            raise KeyError(
-                f"no value for {missing}; needed are {[site.name for site in self.sites]}, got "
-                f"{sorted(values)}"
-            )
+        check_named(self.sites, values)
         dtype = jnp.result_type(float)
         return {
             site.name: support.unconstrain(jnp.asarray(values[site.name], dtype))

@@ -22,7 +22,7 @@ from infer.bridges.model_trace import (
     scaled_log_prob,
     site_log_prob,
 )
-from infer.core.target import AbstractModel, Labels, Site
+from infer.core.target import AbstractModel, Labels, Site, check_named
 from infer.core.types import PRNGKey, Values
 
 
@@ -61,12 +61,7 @@ class NumPyroModel(AbstractModel):
 
     def unconstrain(self, values: Values) -> Values:
         """The inverse of `constrain`; bounds are those at these values."""
-        missing = [site.name for site in self.sites if site.name not in values]
-        if missing:
-            raise KeyError(
-                f"no value for {missing}; needed are {[site.name for site in self.sites]}, got "
-                f"{sorted(values)}"
-            )
+        check_named(self.sites, values)
         dtype = jnp.result_type(float)
         latent = {site.name: jnp.asarray(values[site.name], dtype) for site in self.sites}
         trace = run_constrained(self.model, self.inputs, latent, self.plate, self.indices)

@@ -27,6 +27,16 @@ class Site:
     support: str
 
 
+def check_named(sites: tuple[Site, ...], values: Values) -> None:
+    """Refuse values by name that leave a site out."""
+    missing = [site.name for site in sites if site.name not in values]
+    if missing:
+        raise KeyError(
+            f"no value for {missing}; needed are {[site.name for site in sites]}, got "
+            f"{sorted(values)}"
+        )
+
+
 class Labels:
     """Names of dimensions and coordinates, for reports only.
 

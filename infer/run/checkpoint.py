@@ -179,7 +179,6 @@ class Checkpointer:
     def __init__(self, path: Any, meta: dict[str, Any]) -> None:
         self.path = path
         self.meta = meta
-        self.cost = 0.0
         self.due = 0.0
 
     def __call__(self, progress: Progress) -> None:
