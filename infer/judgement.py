@@ -14,7 +14,7 @@ from infer.core.evidence import Evidence, Verdict
 from infer.core.keys import Use, address
 from infer.core.outcome import Outcome
 from infer.core.posterior import AbstractDistribution, Particles, Posterior
-from infer.core.stopping import LossSettled
+from infer.core.stopping import AbstractStopping, LossSettled, Record
 from infer.core.target import Target
 from infer.core.types import PRNGKey
 from infer.families.gaussian import DiagonalGaussian
@@ -161,24 +161,24 @@ def _judge_states(
     stacked = _posteriors(algorithm, trail.carry.states)
     restarts = len(trail.carry.alive)
     best = 0 if algorithm.particles else best_restart(trail)
-    change, tolerance = _loss_change(algorithm, trail.losses()[:, best])
+    stopping = LossSettled() if algorithm.stopping is None else algorithm.stopping
+    record = trail.record_of(best)
     names = target.coordinate_names()
-    hint = _state_hint(stacked, change, tolerance, target)
+    hint = stopping.hint(record) or _state_hint(stacked, target)
     if isinstance(stacked, Particles):
         z, log_q = np.asarray(stacked.x), None
         log_prob, score = scored(target, z)
         evidence = rule.judge(
             rule.Sample(z[:1], log_prob[:1], score[:1], None, names, independent=True, hint=hint)
         )
-        at_rest = bool(abs(change[0]) + 2 * change[1] < tolerance)
-        evidence += rule.particles(z.shape[1], target.dim, at_rest)
+        evidence += rule.particles(z.shape[1], target.dim, _at_rest(stopping, record))
     else:
         z, log_q = _fresh(stacked, key, restarts, draws)
         log_prob = scored(target, z)[0]
         one = jax.tree.map(lambda leaf: leaf[best : best + 1], stacked)
         evidence = _judge_distribution(target, one, key, names, hint)
     evidence += (
-        rule.settled(change, tolerance),
+        stopping.evidence(record),
         rule.restarts(z.mean(axis=1), z.std(axis=1), names),
     )
     return z, log_prob, log_q, evidence
@@ -201,13 +201,10 @@ def _judge_distribution(
     return evidence
 
 
-def _loss_change(
-    algorithm: AbstractApproximator, losses: np.ndarray
-) -> tuple[tuple[float, float], float]:
-    """Fall of the loss over the end of a run with its error, and what counts as settled."""
-    rule = LossSettled() if algorithm.stopping is None else algorithm.stopping
-    measured = rule.change(losses) if len(losses) >= 80 else (np.nan, np.nan)
-    return measured, rule.tolerance
+def _at_rest(stopping: AbstractStopping, record: Record) -> bool:
+    """Had the loss settled, by the rule of the run if it has one for losses?"""
+    rule = stopping if isinstance(stopping, LossSettled) else LossSettled()
+    return rule.came_to_rest(record)
 
 
 def settled_draws(algorithm: AbstractApproximator, trail: Trail, key: PRNGKey) -> np.ndarray:
@@ -221,15 +218,8 @@ def _fresh(stacked: Posterior, key: PRNGKey, chains: int, n: int) -> tuple[np.nd
     return np.asarray(x), np.asarray(log_q)
 
 
-def _state_hint(
-    stacked: Posterior, change: tuple[float, float], tolerance: float, target: Target
-) -> str:
+def _state_hint(stacked: Posterior, target: Target) -> str:
     """The usual cause when an approximation of this kind is wrong."""
-    if change[0] > max(2 * change[1], tolerance):
-        return (
-            f"The loss was still falling, by {change[0]:.3g} nats over the last quarter of the "
-            "run: take more steps (result.extend(steps=...)) or a larger step size"
-        )
     if isinstance(stacked, DiagonalGaussian):
         return "A mean-field family ignores correlation between coordinates: try infer.FullRank()"
     if isinstance(stacked, Particles):

@@ -85,26 +85,6 @@ def account(outcome: Outcome, alive: int, steps: int) -> Evidence:
     return Evidence("outcome", float(outcome.steps), "", status, meaning)
 
 
-def settled(change: tuple[float, float], tolerance: float) -> Evidence:
-    """Whether the loss had settled; reported, since a settled loss is no proof of a right fit."""
-    fall, se = change
-    if not math.isfinite(fall):
-        meaning = "not measured: too few losses were recorded"
-    elif abs(fall) + 2 * se < tolerance:
-        meaning = "the loss has settled"
-    elif fall > max(2 * se, tolerance):
-        meaning = (
-            f"the loss was still falling, by {fall:.3g} nats over the last quarter of the run: "
-            "take more steps (result.extend(steps=...)) or a larger step size"
-        )
-    else:
-        meaning = (
-            f"the loss is too noisy to tell whether it has settled (change {fall:.2g} +/- {se:.2g} "
-            "nats): more samples per step or more steps would show"
-        )
-    return Evidence("loss settled", fall, f"< {tolerance:g} nats with its error", "info", meaning)
-
-
 def particles(n: int, d: int, is_settled: bool) -> tuple[Evidence, ...]:
     """Are there enough particles, and have they come to rest?
 

@@ -12,7 +12,7 @@ import equinox as eqx
 from jaxtyping import Array
 
 from infer.core.posterior import Posterior
-from infer.core.stopping import LossSettled
+from infer.core.stopping import AbstractStopping
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, State, Vector
 
@@ -81,11 +81,11 @@ class AbstractApproximator(eqx.Module):
         source: the paper to cite.
     """
 
-    exact_target: eqx.AbstractClassVar[bool]
+    exact_target: eqx.AbstractVar[bool]
     particles: eqx.AbstractClassVar[bool]
     default_steps: eqx.AbstractClassVar[int]
     source: eqx.AbstractClassVar[str]
-    stopping: eqx.AbstractVar[LossSettled | None]
+    stopping: eqx.AbstractVar[AbstractStopping | None]
     default_warmup: ClassVar[int] = 0
     default_chains: ClassVar[int] = 1
 

@@ -8,7 +8,8 @@ class Ending(enum.Enum):
     """Why a run stopped; the value is the sentence a user reads."""
 
     FINISHED = "took all its steps"
-    CONVERGED = "stopped by its own rule: the loss has settled"
+    CONVERGED = "stopped by its own rule: it has converged"
+    GAVE_UP = "stopped by its own rule without having converged"
     NONFINITE = "a value that is not finite appeared; the last finite state was kept"
     INTERRUPTED = "interrupted; what was done until then was kept"
     OUT_OF_BUDGET = "reached max_seconds; what was done until then was kept"

@@ -94,6 +94,39 @@ class CholeskyGaussian(AbstractDistribution):
         return _standard_log_prob(noise) - jnp.sum(self.log_diagonal)
 
 
+class DenseGaussian(AbstractDistribution):
+    """N(mean, C C^T) with any square factor C: x = mean + C noise. Cost O(d^2) per draw.
+
+    What methods that update a whole covariance hold; nothing keeps C triangular.
+    """
+
+    mean: Vector
+    factor: Float[Array, "d d"]
+
+    @property
+    def covariance(self) -> Float[Array, "d d"]:
+        """The covariance matrix."""
+        return self.factor @ self.factor.T
+
+    def sample_score(self, key: PRNGKey, n: int) -> Draws:
+        """Draws with log q = log N(noise; 0, I) - log |det C| and score = -C^-T noise."""
+        noise = jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype)
+        log_q = _standard_log_prob(noise) - jnp.linalg.slogdet(self.factor)[1]
+        fixed = jax.lax.stop_gradient(self.factor)
+        score = -jnp.linalg.solve(fixed.T, noise.T).T
+        return Draws(self.mean + noise @ self.factor.T, log_q, score, independent=True)
+
+    def sample(self, key: PRNGKey, n: int) -> Points:
+        """`n` independent draws."""
+        noise = jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype)
+        return self.mean + noise @ self.factor.T
+
+    def log_prob(self, x: Vector) -> Scalar:
+        """The log density at one point; O(d^3)."""
+        noise = jnp.linalg.solve(self.factor, x - self.mean)
+        return _standard_log_prob(noise) - jnp.linalg.slogdet(self.factor)[1]
+
+
 class MeanField(AbstractFamily):
     """Gaussians with a diagonal covariance on R^d: q(z) = prod_i N(z_i; m_i, s_i^2).
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Key
 
 from infer.core.algorithm import AbstractApproximator, Algorithm
 from infer.core.outcome import Ending, Outcome
+from infer.core.stopping import AbstractStopping
 from infer.core.target import Target
 from infer.run.chunk import Carry, Schedule, advance, begin
 
@@ -50,6 +51,10 @@ class Trail:
             joined = {k: np.concatenate([c[k] for c in self.chunks]) for k in self.chunks[0]}
             self.chunks = [joined]
         return self.chunks[0] if self.chunks else {}
+
+    def record_of(self, chain: int) -> dict[str, np.ndarray]:
+        """All records so far of one chain, by name, each (rows, ...)."""
+        return {name: values[:, chain] for name, values in self.record().items()}
 
     def losses(self) -> np.ndarray:
         """Recorded losses (rows, chains)."""
@@ -197,7 +202,7 @@ def _look(
     plan: Plan,
     callbacks: Sequence[Callback],
     deadline: float | None,
-    rule: Any,
+    rule: AbstractStopping | None,
     warming: bool,
     done: int,
     total: int,
@@ -210,9 +215,11 @@ def _look(
     if not np.any(np.asarray(trail.carry.alive)):
         return Ending.NONFINITE
     if rule is not None and done % rule.looks_at(plan.thin) == 0:
-        alive = np.asarray(trail.carry.alive)
-        if all(rule.settled(column, plan.thin) for column in trail.losses().T[alive]):
-            return Ending.CONVERGED
+        chains = np.flatnonzero(np.asarray(trail.carry.alive))
+        endings = [rule.look(trail.record_of(int(c)), plan.thin) for c in chains]
+        if None not in endings:
+            gave_up = Ending.GAVE_UP in endings
+            return Ending.GAVE_UP if gave_up else Ending.CONVERGED
     if deadline is not None and time.perf_counter() > deadline:
         return Ending.OUT_OF_BUDGET
     return None

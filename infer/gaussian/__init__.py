@@ -1,0 +1,1 @@
+"""Gaussian variational inference: fits of a mean and a whole covariance, mostly without step sizes."""
