@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from infer.core.linear import LinearPredictor
 from infer.core.problem import AbstractProblem
 from infer.core.types import Flag, Points, PRNGKey, Scalar, Values, Vector
 
@@ -114,11 +115,13 @@ class Target(AbstractProblem):
     """A posterior density on R^d, with the names, shapes and supports of its coordinates.
 
     Algorithms see `z`, a vector of all sites on the real line, raveled in the order of `sites`;
-    `log_prob(z)` includes the log Jacobian of the map to the supports.
+    `log_prob(z)` includes the log Jacobian of the map to the supports. `linear` is there for
+    generalized linear models that were declared as such.
     """
 
     model: AbstractModel
     start: Vector | None = None
+    linear: LinearPredictor | None = None
     batch_size: int | None = eqx.field(static=True, default=None)
     minibatch: bool = eqx.field(static=True, default=False)
 

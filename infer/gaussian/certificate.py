@@ -1,0 +1,82 @@
+"""The stopping rule of the fits that check themselves, and what it tells the verdict."""
+
+import dataclasses
+
+import numpy as np
+
+from infer.core.evidence import Evidence, Status
+from infer.core.outcome import Ending
+from infer.core.stopping import AbstractStopping, Record
+from infer.gaussian.certified import (
+    CONVERGED,
+    LINE_SEARCH,
+    MINIBATCH,
+    NO_DENSITY,
+    RUNNING,
+    SLOWLY,
+    TOO_FEW_POINTS,
+)
+
+WHY = {
+    RUNNING: "it was stopped too early, take more steps (result.extend(steps=...))",
+    LINE_SEARCH: "no step lowers the objective any more (an improper posterior, or a rough density)",
+    SLOWLY: "the residual stopped falling (a funnel, heavy tails, or an improper posterior)",
+    TOO_FEW_POINTS: "fresh points do not confirm the fit, however many there are",
+    NO_DENSITY: "no Gaussian around the start has a finite log density everywhere",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Certified(AbstractStopping):
+    """Stop when the fit has been confirmed on fresh points, or has given up.
+
+    Attributes:
+        every: steps between looks, >= 1. Steps after the end cost nothing.
+    """
+
+    every: int = 5
+
+    def __post_init__(self) -> None:
+        """Refuse a rule that never looks."""
+        if self.every < 1:
+            raise ValueError(f"Certified needs every >= 1, got {self.every}.")
+
+    def looks_at(self, thin: int) -> int:
+        """`every`, rounded up to a multiple of `thin`."""
+        return -(-self.every // thin) * thin
+
+    def look(self, record: Record, thin: int) -> Ending | None:
+        """The end that the algorithm recorded."""
+        reason = int(record["stats/reason"][-1])
+        if reason in (RUNNING, MINIBATCH):
+            return None
+        return Ending.CONVERGED if reason == CONVERGED else Ending.GAVE_UP
+
+    def evidence(self, record: Record) -> Evidence:
+        """The gap to the best Gaussian, confirmed or not."""
+        name, threshold = "converged", "confirmed on fresh points"
+        if "stats/reason" not in record:
+            meaning = "not converged: stopped before the first step"
+            return Evidence(name, np.nan, threshold, "failed", meaning)
+        reason, gap = int(record["stats/reason"][-1]), float(record["stats/gap"][-1])
+        residual = float(record["stats/residual"][-1])
+        if reason == CONVERGED:
+            meaning = f"converged: about {max(gap, 0):.1g} nats from the best Gaussian"
+            return Evidence(name, gap, threshold, "ok", meaning)
+        if reason == MINIBATCH:
+            meaning = "not measured: the noise of minibatches hides the gap to the best Gaussian"
+            return Evidence(name, np.nan, threshold, "info", meaning)
+        shown = gap if np.isfinite(gap) else residual / 2
+        near = shown < 0.1
+        status: Status = "suspect" if near else "failed"
+        meaning = f"not converged: {WHY[reason]}; about {shown:.2g} nats from the best Gaussian"
+        return Evidence(name, shown, threshold, status, meaning)
+
+    def hint(self, record: Record) -> str:
+        """A density with kinks, which Hessians cannot see."""
+        if "stats/kink" not in record or not record["stats/kink"][-1] > 0.05:
+            return ""
+        return (
+            "The Hessians do not agree with the gradients: the log density has kinks, so it is not "
+            "twice differentiable. Use oracle=infer.Stein(), which needs gradients alone"
+        )

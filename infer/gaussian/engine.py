@@ -1,0 +1,94 @@
+"""One engine for the methods that take steps from mean gradients and mean Hessians.
+
+Fixed points or exact expectations make the objective deterministic, and the fit checks itself
+(`certified.py`); new points at every step make it noisy (`stepwise.py`).
+"""
+
+from typing import Protocol
+
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from infer.core.algorithm import Info
+from infer.core.checks import positive
+from infer.core.target import Target
+from infer.core.types import PRNGKey
+from infer.families.gaussian import DenseGaussian
+from infer.gaussian import certified, stepwise
+from infer.gaussian.frame import AbstractFrame
+from infer.gaussian.oracle import AbstractOracle, Price, Stein
+from infer.gaussian.rule import Rule
+
+LARGE = 32  # coordinates beyond which d Hessian-vector products cost more than more gradients
+
+State = certified.State | stepwise.State
+
+
+class Settings(Protocol):
+    """What the engine reads of an algorithm."""
+
+    oracle: AbstractOracle | None
+    step_size: Array | None
+    frame: AbstractFrame
+    tolerance: Array
+    init_scale: Array
+
+
+def optional_positive(value: float | int | Array | None) -> Array | None:
+    """A field converter for a step size, which may be left to the method."""
+    return None if value is None else positive("step_size", 1.0)(value)
+
+
+def check_settings(name: str, settings: Settings, rule: Rule) -> None:
+    """Refuse parts of the wrong kind."""
+    if settings.oracle is not None and not isinstance(settings.oracle, AbstractOracle):
+        raise TypeError(
+            f"{name} needs oracle=infer.Price(), infer.Stein() or infer.GaussHermite(), got "
+            f"{settings.oracle!r}."
+        )
+    if not isinstance(settings.frame, AbstractFrame):
+        raise TypeError(f"{name} needs frame=infer.MovingFrame(), got {settings.frame!r}.")
+    if rule.update is None and not settings.frame.moving:
+        raise ValueError(f"{name} is the same in every frame; leave out frame={settings.frame!r}.")
+
+
+def takes_minibatches(settings: Settings) -> bool:
+    """Only points that are new at every step go with rows that are."""
+    return settings.oracle is not None and not settings.oracle.deterministic
+
+
+def _oracle(settings: Settings, d: int) -> AbstractOracle:
+    if settings.oracle is not None:
+        return settings.oracle
+    return Price() if d <= LARGE else Stein()
+
+
+def init(key: PRNGKey, target: Target, settings: Settings) -> State:
+    """The first Gaussian; refuses, while tracing, a target that the oracle cannot serve."""
+    oracle = _oracle(settings, target.dim)
+    oracle.check(target, type(settings).__name__)
+    if oracle.deterministic:
+        return certified.start(key, target, oracle, settings.frame, settings.init_scale)
+    return stepwise.start(key, target, settings.frame, settings.init_scale)
+
+
+def step(
+    key: PRNGKey, target: Target, state: State, settings: Settings, rule: Rule
+) -> tuple[State, Info]:
+    """One step of the engine that the oracle calls for."""
+    oracle, moving = _oracle(settings, target.dim), settings.frame.moving
+    if isinstance(state, certified.State):
+        longest = jnp.asarray(jnp.inf if settings.step_size is None else settings.step_size)
+        return certified.step(
+            key, target, state, oracle, rule, moving, longest, settings.tolerance
+        )
+    return stepwise.step(
+        key, target, state, oracle, rule, moving, settings.step_size, settings.tolerance
+    )
+
+
+def posterior(state: State) -> DenseGaussian:
+    """The Gaussian of smallest residual, or the average over the last steps."""
+    if isinstance(state, certified.State):
+        return DenseGaussian(state.best.mean, state.best.factor)
+    return DenseGaussian(state.mean_average, state.factor_average)
