@@ -14,7 +14,7 @@ from infer.core.algorithm import AbstractSampler, Algorithm
 from infer.core.evidence import Verdict
 from infer.core.keys import Use, address, as_key
 from infer.core.outcome import Outcome
-from infer.core.posterior import Chains, Posterior
+from infer.core.posterior import Chains, Particles, Posterior
 from infer.core.target import Labels, Target
 from infer.core.types import PRNGKey, Values
 from infer.run.checkpoint import origin
@@ -108,6 +108,8 @@ class Result:
         algorithm = self._require(self.algorithm, "posteriors")
         if isinstance(algorithm, AbstractSampler):
             return [Chains(jnp.asarray(self.z))]
+        if self.log_q is None and not algorithm.particles:  # resampled by `infer.improve`
+            return [Particles(jnp.asarray(self.z[0]))]
         states = self.trail.carry.states
         chains = len(self.trail.carry.alive)
         return [

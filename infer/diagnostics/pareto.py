@@ -31,19 +31,8 @@ def pareto_k(values: ArrayLike, tail: int | None = None) -> float:
     values = np.sort(np.asarray(values, dtype=np.float64), axis=None)
     n = values.size
     if tail is None:
-        tail = math.ceil(min(n / 5, 3 * math.sqrt(n)))
-    if not 5 <= tail < n or np.isnan(values[-1]):
-        return math.nan
-    if values[-1] == np.inf:
-        return math.inf
-    cutoff = values[-tail - 1]
-    if cutoff == values[-1]:
-        return -math.inf
-    excess = (values[-tail:] - cutoff) / (values[-1] - cutoff)
-    excess = excess[excess > _NEGLIGIBLE]
-    if excess.size < 5:
-        return math.inf
-    return _generalized_pareto_shape(excess)
+        tail = _usual_tail(n)
+    return _fit_tail(values, tail)[0]
 
 
 def pareto_khat(log_weights: ArrayLike) -> float:
@@ -69,6 +58,44 @@ def pareto_khat(log_weights: ArrayLike) -> float:
         return math.inf
     with np.errstate(under="ignore"):
         return pareto_k(np.exp(log_weights - largest))
+
+
+def psis(log_weights: ArrayLike) -> tuple[np.ndarray, float]:
+    r"""Pareto-smoothed importance weights, and their k-hat.
+
+    The $m$ largest weights are replaced by the quantiles $(i - 1/2) / m$ of the generalized Pareto
+    distribution fitted to them, in their order, and cut at the largest raw weight: a little bias
+    for a variance that single weights no longer rule. Where no tail can be fitted (`pareto_khat` is
+    not finite) the weights are left as they are.
+
+    Args:
+        log_weights: $\log p - \log q$ at draws of $q$, shape `(n,)`; constants cancel, and minus
+            infinity is a draw without weight.
+
+    Returns:
+        Smoothed log weights, normalized to sum to one, shape `(n,)`, and k-hat as `pareto_khat` has
+        it. All NaN where k-hat is NaN because of a NaN or of weights that are all zero.
+
+    References:
+        Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72).
+    """
+    log_weights = np.array(log_weights, dtype=np.float64).reshape(-1)
+    khat = pareto_khat(log_weights)
+    largest = log_weights.max(initial=-np.inf)
+    if not np.isfinite(largest):
+        return np.full_like(log_weights, np.nan), khat
+    smoothed = log_weights - largest
+    if math.isfinite(khat):
+        tail = _usual_tail(smoothed.size)
+        order = np.argsort(smoothed, kind="stable")
+        with np.errstate(under="ignore"):
+            weights = np.exp(smoothed[order])
+        shape, scale = _fit_tail(weights, tail)
+        survival = -np.log1p(-(np.arange(tail) + 0.5) / tail)
+        excess = scale * (np.expm1(shape * survival) / shape if shape else survival)
+        smoothed[order[-tail:]] = np.minimum(np.log(weights[-tail - 1] + excess), 0.0)
+    with np.errstate(under="ignore"):
+        return smoothed - np.log(np.exp(smoothed).sum()), khat
 
 
 def kl_gap(log_weights: ArrayLike) -> float:
@@ -97,11 +124,36 @@ def kl_gap(log_weights: ArrayLike) -> float:
         return max(0.0, float(np.log(np.exp(shifted).mean()) - shifted.mean()))
 
 
-def _generalized_pareto_shape(excess: np.ndarray) -> float:
+def _usual_tail(n: int) -> int:
+    return math.ceil(min(n / 5, 3 * math.sqrt(n)))
+
+
+def _fit_tail(values: np.ndarray, tail: int) -> tuple[float, float]:
+    """Shape and scale of the excesses of the `tail` last of ascending values over the one before.
+
+    The shape as `pareto_k` documents it; the scale is NaN where the shape is not finite.
+    """
+    if not 5 <= tail < values.size or np.isnan(values[-1]):
+        return math.nan, math.nan
+    if values[-1] == np.inf:
+        return math.inf, math.nan
+    cutoff = values[-tail - 1]
+    if cutoff == values[-1]:
+        return -math.inf, math.nan
+    excess = (values[-tail:] - cutoff) / (values[-1] - cutoff)
+    excess = excess[excess > _NEGLIGIBLE]
+    if excess.size < 5:
+        return math.inf, math.nan
+    shape, scale = _generalized_pareto(excess)
+    return shape, scale * float(values[-1] - cutoff)
+
+
+def _generalized_pareto(excess: np.ndarray) -> tuple[float, float]:
     """Zhang and Stephens' estimate for ascending positive excesses, with the weak prior of PSIS.
 
     In terms of b = -k / sigma the profile likelihood has k(b) = mean log(1 - b x) in closed form;
-    b is averaged over a grid with the profile likelihood as weight.
+    b is averaged over a grid with the profile likelihood as weight. The scale is -k / b before the
+    prior shrinks the shape.
     """
     m = excess.size
     size = 30 + int(math.sqrt(m))
@@ -115,4 +167,4 @@ def _generalized_pareto_shape(excess: np.ndarray) -> float:
         weight = np.where(weight >= 10 * np.finfo(np.float64).eps * np.nansum(weight), weight, 0.0)
         b = np.sum(np.where(weight > 0, grid * weight, 0.0)) / np.sum(weight)
         k = np.log1p(-b * excess).mean()
-    return float((m * k + 5) / (m + 10))
+    return float((m * k + 5) / (m + 10)), float(-k / b)

@@ -47,7 +47,8 @@ class BWGD(AbstractApproximator):
         oracle: how expectations are computed; see `FBGVI`.
         step_size: eta, > 0, never more than 1 / lambda_max(S); None as for `FBGVI`.
         frame: coordinates of the steps; `IdentityFrame()` for the method of the paper.
-        tolerance: nats, > 0: how far from the best Gaussian the fit may be to have converged.
+        tolerance: nats, > 0: how far from the best Gaussian the fit may be to have converged; times
+            d / 32 beyond 32 coordinates.
         init_scale: standard deviation of the first Gaussian where there is no Newton path, > 0.
         stopping: `infer.Certified()`, or None to take every step.
 
@@ -60,7 +61,7 @@ class BWGD(AbstractApproximator):
     oracle: AbstractOracle | None = None
     step_size: Array | None = eqx.field(converter=engine.optional_positive, default=None)
     frame: AbstractFrame = eqx.field(default_factory=MovingFrame)
-    tolerance: Array = eqx.field(converter=positive("tolerance", 0.005), default=0.005)
+    tolerance: Array = eqx.field(converter=positive("tolerance", 0.001), default=0.001)
     init_scale: Array = eqx.field(converter=positive("init_scale", 0.1), default=0.1)
     stopping: AbstractStopping | None = eqx.field(static=True, default=Certified())
     particles: ClassVar[bool] = False

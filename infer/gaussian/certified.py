@@ -26,11 +26,12 @@ from infer.gaussian.rule import Rule, in_fixed_frame
 LOG_2PI = 1.8378770664093453
 INNER = 150  # accepted steps on one set of points
 HALVINGS = 15
-PATIENCE = 4  # steps without a smaller residual, after which the largest step is halved
+PATIENCE = 4  # steps that oscillate in a row, after which the largest step is halved
 SMALLEST = 1 / 64  # that it is halved to
 SLOW, SLOW_STEPS = 0.8, 3  # a residual that falls by less for so long calls for longer steps
 LONGEST = 64.0  # times the step that was slow
 FAILURES = 3
+MANY, STRICTER = 10, 4  # after so many steps R / 2 understates the gap: so much less is asked for
 FIRST, MOVE, CHECK, CHECK_AGAIN, DONE = range(5)
 RUNNING, CONVERGED, LINE_SEARCH, SLOWLY, TOO_FEW_POINTS, NO_DENSITY, MINIBATCH = range(7)
 
@@ -65,6 +66,7 @@ class State(eqx.Module):
         eta, longest: the step size to try, and the largest one allowed.
         stretch: how many times longer than eta the next step is; 0 for a plain step.
         tries, stale, slow, inner, failures: counters, see the constants.
+        hard: has it taken many steps on one set of points?
         level: how many times the points were doubled.
         phase, reason: what the next step does; how the fit ended.
         checked: gradient, curvature and curvature from gradients on the first fresh points.
@@ -87,6 +89,7 @@ class State(eqx.Module):
     slow: Count
     inner: Count
     failures: Count
+    hard: Flag
     level: Count
     phase: Count
     reason: Count
@@ -133,6 +136,7 @@ def start(
         slow=zero,
         inner=zero,
         failures=zero,
+        hard=zero > 0,
         level=zero,
         phase=zero + FIRST,
         reason=zero + RUNNING,
@@ -185,7 +189,7 @@ def step(
         "step_size": state.eta,
         "largest_curvature": shown.largest,
         "points": jnp.where(done, 0, found.n),
-        "reason": new.reason,
+        "reason": jnp.where(new.phase == DONE, new.reason, RUNNING),
     }
     new = eqx.tree_at(lambda s: s.unpaid, new, jnp.zeros_like(state.unpaid))
     new = jax.tree.map(lambda a, old: a.astype(old.dtype), new, state)
@@ -270,11 +274,14 @@ def _moved(
     limit = jnp.where(stretching, 0.0, 2 * error + slack)
     taken = jnp.isfinite(trial.residual) & (change <= limit) & (~stretching | (change < 0))
 
+    # To first order a step of size eta lowers the free energy by eta R. One that does is no sign of
+    # oscillation, however long the residual takes to fall.
     better = taken & (trial.residual < state.best.residual)
-    stale = jnp.where(better, 0, state.stale + taken)
+    plain = taken & ~stretching
+    works = plain & (change < -0.5 * state.eta * now.residual)
+    stale = jnp.where(better | works, 0, state.stale + taken)
     tired = stale >= PATIENCE
     longest = jnp.where(tired, jnp.maximum(state.longest / 2, SMALLEST), state.longest)
-    plain = taken & ~stretching
     slow = jnp.where(trial.residual > SLOW * now.residual, state.slow + 1, 0)
     slow = jnp.where(plain, slow, jnp.where(stretching, 0, state.slow))
     calls = plain & (slow >= SLOW_STEPS) & (frame is None)
@@ -283,7 +290,9 @@ def _moved(
 
     tries = jnp.where(taken | stretching, 0, state.tries + 1)
     inner = state.inner + taken
-    at_rest = taken & (trial.residual < 0.2 * tolerance)
+    hard = state.hard | (inner >= MANY)
+    wanted = jnp.where(hard, tolerance / STRICTER, tolerance)
+    at_rest = taken & (trial.residual < 0.2 * wanted)
     stuck, slowly = tries >= HALVINGS, inner >= INNER
     reason = jnp.where(stuck, LINE_SEARCH, jnp.where(slowly, SLOWLY, RUNNING))
     reason = jnp.where(at_rest, RUNNING, reason)
@@ -302,6 +311,7 @@ def _moved(
             s.stale,
             s.slow,
             s.inner,
+            s.hard,
             s.phase,
             s.reason,
         ),
@@ -318,6 +328,7 @@ def _moved(
             jnp.where(tired, 0, stale),
             slow,
             inner,
+            hard,
             jnp.where(at_rest | stuck | slowly, CHECK, MOVE),
             reason,
         ),
@@ -373,7 +384,7 @@ def _first(state: State, trial: Point, frame: Array | None, step_size: Array) ->
 def _checked(
     state: State, trial: Point, found: Expectations, oracle: AbstractOracle, tolerance: Array
 ) -> State:
-    """After a look at fresh points: the second one decides, or doubles the points.
+    """After a look at fresh points: the second one decides, or asks for as many as it takes.
 
     Two independent scrambles make the product of their residuals unbiased; its noise is that of
     a scalar product of two vectors of D = d (d + 3) / 2 independent entries.
@@ -391,10 +402,17 @@ def _checked(
     product, norms = jnp.sum(one * two), jnp.linalg.norm(one) * jnp.linalg.norm(two)
     kink = jnp.where(product > 0.5 * norms, product / 2, 0.0)
 
-    small = cross + 2 * noise < 2 * tolerance
+    bound = cross + 2 * noise
+    wanted = jnp.where(state.hard, tolerance / STRICTER, tolerance)
+    most = state.level >= oracle.doublings()
+    small = bound < 2 * jnp.where(most, tolerance, wanted)
+    short = jnp.where(jnp.isfinite(bound), bound / (2 * wanted), 2.0)
+    jump = jnp.ceil(jnp.log2(jnp.clip(short, 2.0, 2.0**8))).astype(state.level.dtype)
+    jump = jnp.where(state.reason == RUNNING, jump, 1)  # more points do not help a slow iteration
+    level = jnp.minimum(state.level + jump, oracle.doublings())
     good = small & (state.reason == RUNNING)
     failures = state.failures + (state.reason != RUNNING)
-    last = (state.level >= oracle.doublings()) | (failures >= FAILURES)
+    last = most | (failures >= FAILURES)
     ended = jnp.where(state.reason == RUNNING, TOO_FEW_POINTS, state.reason)
     phase = jnp.where(good | last, DONE, FIRST)
     reason = jnp.where(good, CONVERGED, jnp.where(last, ended, RUNNING))
@@ -406,7 +424,7 @@ def _checked(
             jnp.where(again, phase, CHECK_AGAIN),
             jnp.where(again, reason, state.reason),
             jnp.where(again, failures, state.failures),
-            jnp.where(again & ~good & ~last, state.level + 1, state.level),
+            jnp.where(again & ~good & ~last, level, state.level),
             jnp.where(again, jnp.maximum(first, trial.residual), state.fresh),
             jnp.where(again, cross / 2, state.gap),
             jnp.where(again, kink, state.kink),

@@ -4,7 +4,7 @@ Fixed points or exact expectations make the objective deterministic, and the fit
 (`certified.py`); new points at every step make it noisy (`stepwise.py`).
 """
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -24,6 +24,7 @@ LARGE = 32  # coordinates beyond which d Hessian-vector products cost more than 
 State = certified.State | stepwise.State
 
 
+@runtime_checkable
 class Settings(Protocol):
     """What the engine reads of an algorithm."""
 
@@ -77,13 +78,12 @@ def step(
 ) -> tuple[State, Info]:
     """One step of the engine that the oracle calls for."""
     oracle, moving = _oracle(settings, target.dim), settings.frame.moving
+    tolerance = settings.tolerance * max(1.0, target.dim / LARGE)
     if isinstance(state, certified.State):
         longest = jnp.asarray(jnp.inf if settings.step_size is None else settings.step_size)
-        return certified.step(
-            key, target, state, oracle, rule, moving, longest, settings.tolerance
-        )
+        return certified.step(key, target, state, oracle, rule, moving, longest, tolerance)
     return stepwise.step(
-        key, target, state, oracle, rule, moving, settings.step_size, settings.tolerance
+        key, target, state, oracle, rule, moving, settings.step_size, tolerance
     )
 
 

@@ -60,7 +60,7 @@ class FBGVI(AbstractApproximator):
         R = g^T Sigma g + |C^T S C - I|_F^2 / 2,   Sigma = C C^T,   gap ~ R / 2 nats,
 
     has come down it is measured on fresh points. If they agree, the fit has converged; if not, the
-    points are doubled, four times at most. What cannot be confirmed is reported as not converged.
+    points are doubled, six times at most. What cannot be confirmed is reported as not converged.
 
     Cost per step: d + 1 gradients at each of max(256, 4 d) points up to 32 coordinates, one gradient
     beyond (`oracle`); and O(d^3). On posteriors close to Gaussian, 5 to 10 steps.
@@ -75,7 +75,8 @@ class FBGVI(AbstractApproximator):
             covariance. None takes the largest, or with new points 0.5 / lambda_max / (1 + t / 30).
         frame: coordinates of the steps: `MovingFrame()`; `LaplaceFrame()`, `DiagonalFrame()` or
             `FixedFrame(L)`, which stay; `IdentityFrame()` for the method of the paper.
-        tolerance: nats, > 0: how far from the best Gaussian the fit may be to have converged.
+        tolerance: nats, > 0: how far from the best Gaussian the fit may be to have converged; times
+            d / 32 beyond 32 coordinates.
         init_scale: standard deviation of the first Gaussian where there is no Newton path, > 0.
         stopping: `infer.Certified()`, or None to take every step.
 
@@ -92,7 +93,7 @@ class FBGVI(AbstractApproximator):
     oracle: AbstractOracle | None = None
     step_size: Array | None = eqx.field(converter=engine.optional_positive, default=None)
     frame: AbstractFrame = eqx.field(default_factory=MovingFrame)
-    tolerance: Array = eqx.field(converter=positive("tolerance", 0.005), default=0.005)
+    tolerance: Array = eqx.field(converter=positive("tolerance", 0.001), default=0.001)
     init_scale: Array = eqx.field(converter=positive("init_scale", 0.1), default=0.1)
     stopping: AbstractStopping | None = eqx.field(static=True, default=Certified())
     particles: ClassVar[bool] = False

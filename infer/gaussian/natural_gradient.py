@@ -61,7 +61,8 @@ class NaturalGradientVI(AbstractApproximator):
         on_factor: True moves a factor C of the covariance instead, C' = C (I - eta (C^T S C - I) / 2),
             with no inverse at all; the triangular form of the literature agrees with it up to a
             rotation and terms of order eta^2.
-        tolerance: nats, > 0: how far from the best Gaussian the fit may be to have converged.
+        tolerance: nats, > 0: how far from the best Gaussian the fit may be to have converged; times
+            d / 32 beyond 32 coordinates.
         init_scale: standard deviation of the first Gaussian where there is no Newton path, > 0.
         stopping: `infer.Certified()`, or None to take every step.
 
@@ -75,7 +76,7 @@ class NaturalGradientVI(AbstractApproximator):
     step_size: Array | None = eqx.field(converter=engine.optional_positive, default=None)
     correction: bool = eqx.field(static=True, default=True)
     on_factor: bool = eqx.field(static=True, default=False)
-    tolerance: Array = eqx.field(converter=positive("tolerance", 0.005), default=0.005)
+    tolerance: Array = eqx.field(converter=positive("tolerance", 0.001), default=0.001)
     init_scale: Array = eqx.field(converter=positive("init_scale", 0.1), default=0.1)
     stopping: AbstractStopping | None = eqx.field(static=True, default=Certified())
     particles: ClassVar[bool] = False

@@ -13,7 +13,7 @@ from infer.core.types import Count, Points, PRNGKey
 
 CHUNK = 128  # points at once, mirror images not counted
 BITS = 32
-DOUBLINGS = 4
+DOUBLINGS = 6
 
 
 class AbstractPoints(eqx.Module):
@@ -78,7 +78,7 @@ class Sobol(AbstractPoints):
         return max(self.n // 2, 2 * d)
 
     def doublings(self) -> int:
-        """Four: up to 16 times the points."""
+        """Six: up to 64 times the points."""
         return DOUBLINGS
 
     def halved(self) -> None:
