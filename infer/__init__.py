@@ -1,6 +1,7 @@
 """Bayesian inference on JAX: one interface to many methods, and a verdict on every answer."""
 
 from infer.bridges.density import from_log_density as from_log_density
+from infer.bridges.glm import from_glm as from_glm
 from infer.bridges.numpyro import from_numpyro as from_numpyro
 from infer.check import check as check
 from infer.compare import compare as compare
@@ -31,24 +32,35 @@ from infer.external.hmc import HMC as HMC
 from infer.external.nuts import NUTS as NUTS
 from infer.families.gaussian import FullRank as FullRank
 from infer.families.gaussian import MeanField as MeanField
+from infer.families.low_rank import LowRank as LowRank
 from infer.fit import fit as fit
+from infer.gaussian.bam import BaM as BaM
 from infer.gaussian.bwgd import BWGD as BWGD
 from infer.gaussian.certificate import Certified as Certified
+from infer.gaussian.dadvi import DADVI as DADVI
+from infer.gaussian.dadvi import NewtonSettled as NewtonSettled
 from infer.gaussian.fbgvi import FBGVI as FBGVI
 from infer.gaussian.frame import DiagonalFrame as DiagonalFrame
 from infer.gaussian.frame import FixedFrame as FixedFrame
 from infer.gaussian.frame import IdentityFrame as IdentityFrame
 from infer.gaussian.frame import LaplaceFrame as LaplaceFrame
 from infer.gaussian.frame import MovingFrame as MovingFrame
+from infer.gaussian.gsm import GSM as GSM
+from infer.gaussian.laplace import Laplace as Laplace
+from infer.gaussian.laplace import ModeFound as ModeFound
 from infer.gaussian.natural_gradient import NaturalGradientVI as NaturalGradientVI
 from infer.gaussian.oracle import GaussHermite as GaussHermite
 from infer.gaussian.oracle import Price as Price
 from infer.gaussian.oracle import Stein as Stein
+from infer.gaussian.pathfinder import PathEnded as PathEnded
+from infer.gaussian.pathfinder import Pathfinder as Pathfinder
 from infer.gaussian.points import Cubature as Cubature
 from infer.gaussian.points import Independent as Independent
 from infer.gaussian.points import Sobol as Sobol
+from infer.gaussian.proximal import ProximalVI as ProximalVI
 from infer.geometry.scale import Dense as Dense
 from infer.geometry.scale import Diagonal as Diagonal
+from infer.improve import improve as improve
 from infer.joining import combine as combine
 from infer.kernels.radial import IMQ as IMQ
 from infer.kernels.radial import RBF as RBF

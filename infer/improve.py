@@ -46,8 +46,9 @@ def improve(result: Result, *, draws: int | None = None, replace: bool = False, 
     with copies. The weight which that loses is reported; to lose little, up to 64 candidates per
     draw are drawn where the weights are uneven.
 
-    Cost: 4 to 64 values of the log density per draw (at least 1000 draws, ten per coordinate, are
-    resampled to be judged) and m times as many of log q; one gradient for each of these draws.
+    Cost: 4 to 64 values of the log density per draw (at least 1000 draws, and up to d = 512 ten per
+    coordinate, are resampled to be judged) and m times as many of log q; one gradient for each of
+    these draws.
 
     It repairs what q covers: skew, a wrong scale, weights of modes. Where q has lighter tails than
     the target k-hat is large and the verdict says that the fit is not repaired; modes that no
@@ -73,7 +74,8 @@ def improve(result: Result, *, draws: int | None = None, replace: bool = False, 
     clock = time.perf_counter()
     target, parts = _mixture_of(result)
     wanted = at_least_one("draws", result.z.shape[1] if draws is None else draws)
-    n = max(wanted, min(max(FEWEST, 10 * target.dim), MOST))
+    judged = 10 * target.dim if target.dim <= rule.LARGE else FEWEST
+    n = max(wanted, min(max(FEWEST, judged), MOST))
     candidate_key, take_key = jax.random.split(address(address(as_key(key), Use.DRAW), Use.DRAW))
     z, log_p, log_w, khat = _candidates(target, parts, candidate_key, n)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(take_key)))

@@ -73,6 +73,14 @@ def checked(results: Any) -> list[Result]:
     for i, result in enumerate(results):
         if not isinstance(result, Result):
             raise TypeError(f"combine needs results of infer.fit, got {result!r} at place {i}.")
+    for i, result in enumerate(results):
+        if result.resampled:
+            raise ValueError(
+                f"result {i} was made by infer.improve: draws of equal weight, whose fit combine "
+                "would judge in their place. Combine the fits first and improve them together, "
+                "infer.improve(infer.combine([a, b]), key=0), which weighs each draw against all "
+                "of them."
+            )
     first, *others = results
     seen: dict[bytes, int] = {}
     for i, result in enumerate(results):

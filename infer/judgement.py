@@ -1,6 +1,7 @@
 """From a finished run to a result: draw, evaluate, judge."""
 
 import time
+from collections.abc import Iterator
 
 import equinox as eqx
 import jax
@@ -21,12 +22,15 @@ from infer.families.gaussian import DiagonalGaussian
 from infer.result import Result, Timings, best_restart
 from infer.run.checkpoint import describe
 from infer.run.loop import Plan, Trail
+from infer.streaming import Stream, rows_of
 
 SCORED_DRAWS = 4000  # the scores of chains are taken at about so many draws, evenly spaced
 LEAST_SEEN = 100  # draws per chain
 FEWEST, MOST = 1000, 16_000  # fresh draws on which a distribution is judged at first, at most
 BLOCK = 256  # draws evaluated at once
 MORE_DRAWS = (4000, 16_000)  # a distribution that is neither right nor wrong is drawn again
+MOST_SCORED = 2**26  # numbers in the scored draws of chains, in many dimensions
+MOST_SEEN = 2**29  # numbers drawn for a verdict, in many dimensions
 
 
 @eqx.filter_jit
@@ -56,12 +60,33 @@ def scored(target: Target, z: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Blocks of one size, the last one filled up, so that any number of draws compiles once.
     """
     full, flat = target.full(), z.reshape(-1, z.shape[-1])
-    fill = np.zeros((-len(flat) % BLOCK, flat.shape[1]), flat.dtype)
-    blocks = np.concatenate([flat, fill + flat[:1]]).reshape(-1, BLOCK, flat.shape[1])
-    parts = [jax.device_get(_evaluate(full, jnp.asarray(block))) for block in blocks]
-    log_prob = np.concatenate([part[0] for part in parts])[: len(flat)]
-    score = np.concatenate([part[1] for part in parts])[: len(flat)]
+    log_prob, score = None, None
+    for i, (value, gradient) in _blocks(full, flat):
+        if log_prob is None or score is None:
+            log_prob, score = np.empty(len(flat), value.dtype), np.empty_like(flat, gradient.dtype)
+        log_prob[i : i + len(value)] = value
+        score[i : i + len(value)] = np.asarray(gradient)[: len(value)]
+    assert log_prob is not None and score is not None
     return log_prob.reshape(z.shape[:2]), score.reshape(z.shape)
+
+
+def log_density(target: Target, z: np.ndarray) -> np.ndarray:
+    """Log density (chains, n) on all rows at draws (chains, n, d); `scored` without the scores."""
+    flat = z.reshape(-1, z.shape[-1])
+    values = [value for _, (value, _) in _blocks(target.full(), flat)]
+    return np.concatenate(values).reshape(z.shape[:2])
+
+
+def _blocks(target: Target, flat: np.ndarray) -> Iterator[tuple[int, tuple[np.ndarray, Array]]]:
+    """Place, log density and score of each block of draws; the last score may be filled up."""
+    rows = BLOCK if target.dim <= rule.LARGE else rows_of(target, BLOCK)
+    for i in range(0, len(flat), rows):
+        block = flat[i : i + rows]
+        n = len(block)
+        if n < rows:
+            block = np.concatenate([block, np.repeat(flat[:1], rows - n, axis=0)])
+        value, score = _evaluate(target, jnp.asarray(block))
+        yield i, (np.asarray(value)[:n], score)
 
 
 def conclude(
@@ -117,11 +142,15 @@ def _judge_chains(target: Target, algorithm: AbstractSampler, trail: Trail) -> J
         return np.zeros((chains, 0, target.dim)), np.zeros((chains, 0)), None, (none,)
     z = np.swapaxes(record["position"], 0, 1)
     log_prob = -np.swapaxes(record["loss"], 0, 1)
-    few = _evenly(z.shape[0], max(4, SCORED_DRAWS // z.shape[1]))
-    seen = z[few][:, _evenly(z.shape[1], max(LEAST_SEEN, SCORED_DRAWS // len(few)))]
+    most = SCORED_DRAWS
+    if target.dim > rule.LARGE:
+        most = min(most, max(1, MOST_SCORED // target.dim))
+    few = _evenly(z.shape[0], max(4, most // z.shape[1]))
+    kept = _evenly(z.shape[1], max(LEAST_SEEN, most // len(few)))
+    seen = z[few[:, None], kept]
     lp, score = scored(target, seen)
     if not target.exact:
-        log_prob = scored(target, z)[0]
+        log_prob = log_density(target, z)
     stats = {k.removeprefix("stats/"): v for k, v in record.items() if k.startswith("stats/")}
     hint = _chain_hint(algorithm, stats)
     names = target.coordinate_names()
@@ -174,12 +203,14 @@ def _judge_states(
         evidence += rule.particles(z.shape[1], target.dim, _at_rest(stopping, record))
     else:
         z, log_q = _fresh(stacked, key, restarts, draws)
-        log_prob = scored(target, z)[0]
+        log_prob = log_density(target, z)
         one = jax.tree.map(lambda leaf: leaf[best : best + 1], stacked)
         evidence = _judge_distribution(target, one, key, names, hint)
+    # Of one restart there is nothing to compare, and its draws may be large.
+    compared = z if restarts > 1 else np.zeros((1, 1, 1))
     evidence += (
         stopping.evidence(record),
-        rule.restarts(z.mean(axis=1), z.std(axis=1), names),
+        rule.restarts(compared.mean(axis=1), compared.std(axis=1), names),
     )
     return z, log_prob, log_q, evidence
 
@@ -189,6 +220,17 @@ def _judge_distribution(
 ) -> tuple[Evidence, ...]:
     """Judged on fresh draws of its own, however many the user keeps; more while undecided."""
     evidence: tuple[Evidence, ...] = ()
+    if len(names) > rule.LARGE:
+        q = jax.tree.map(lambda leaf: leaf[0], one)
+        stream = Stream(target, q, key)
+        for n in (FEWEST, *MORE_DRAWS):
+            if n > FEWEST and n * len(names) > MOST_SEEN:
+                break
+            stream.until(n)
+            evidence = rule.judge_stream(stream, names, hint)
+            if not rule.undecided(evidence):
+                break
+        return evidence
     first = min(max(FEWEST, 10 * len(names)), MOST)
     for n in (first, *(more for more in MORE_DRAWS if more > first)):
         z, log_q = _fresh(one, jax.random.fold_in(key, n), 1, n)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from infer.core.algorithm import AbstractSampler, Algorithm
+from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
 from infer.core.evidence import Verdict
 from infer.core.keys import Use, address, as_key
 from infer.core.outcome import Outcome
@@ -108,7 +108,7 @@ class Result:
         algorithm = self._require(self.algorithm, "posteriors")
         if isinstance(algorithm, AbstractSampler):
             return [Chains(jnp.asarray(self.z))]
-        if self.log_q is None and not algorithm.particles:  # resampled by `infer.improve`
+        if self.resampled:
             return [Particles(jnp.asarray(self.z[0]))]
         states = self.trail.carry.states
         chains = len(self.trail.carry.alive)
@@ -135,6 +135,15 @@ class Result:
     def is_chains(self) -> bool:
         """Are the draws Markov chains, all of them the answer, and not restarts of a fit?"""
         return isinstance(self.algorithm, AbstractSampler) or "position" in self.trail.record()
+
+    @property
+    def resampled(self) -> bool:
+        """Are the draws those of a fitted distribution no longer, but chosen by `infer.improve`?"""
+        if self.is_chains or self.log_q is not None:
+            return False
+        if self.algorithm is None:  # a file does not say, but the verdict on particles counts them
+            return all(e.name != "number of particles" for e in self.verdict.evidence)
+        return not (isinstance(self.algorithm, AbstractApproximator) and self.algorithm.particles)
 
     @property
     def history(self) -> dict[str, np.ndarray]:
@@ -232,6 +241,12 @@ class Result:
         """
         from infer.fit import extend
 
+        if self.resampled and self.algorithm is not None:
+            raise ValueError(
+                "this result was made by infer.improve, whose draws no steps carry on; extend the "
+                "fit that was improved and improve it again: "
+                "infer.improve(fit.extend(steps=...), key=0)."
+            )
         if len(self.keys) > 1:
             raise ValueError(
                 f"this result joins {len(self.keys)} runs, each with its own key; extend each of "

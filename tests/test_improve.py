@@ -205,5 +205,25 @@ def test_what_has_no_density_is_refused(laplace, improved, tmp_path):
         improve(laplace, draws=0, key=0)
 
 
+def test_what_no_longer_is_the_fit_is_not_joined_and_not_carried_on(laplace, improved, tmp_path):
+    with pytest.raises(ValueError, match=r"result 1.*infer\.improve.*infer\.combine\(\[a, b\]\)"):
+        infer.combine([laplace, improved])
+    with pytest.raises(ValueError, match=r"infer\.improve.*fit\.extend\(steps=\.\.\.\)"):
+        improved.extend(steps=10)
+    improved.save(tmp_path / "improved.npz")
+    loaded = infer.load(tmp_path / "improved.npz")
+    with pytest.raises(ValueError, match=r"result 0.*infer\.improve"):
+        infer.combine([loaded, improved])
+    target = skewed()
+    particles = [
+        infer.fit(target, infer.SVGD(n_particles=10), key=key, steps=5, progress=False)
+        for key in (0, 1)
+    ]
+    particles[1].save(tmp_path / "particles.npz")
+    bare = infer.load(tmp_path / "particles.npz")
+    assert not bare.resampled
+    assert infer.combine([particles[0], bare]).z.shape == (2, 10, 2)
+
+
 def test_limit_of_khat():
     assert khat_limit(100) == pytest.approx(0.5) and khat_limit(10**6) == 0.7

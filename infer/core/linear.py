@@ -36,7 +36,7 @@ class LinearPredictor(eqx.Module):
     def along(
         self, eta: Float[Array, "n k"]
     ) -> tuple[Float[Array, "n k"], Float[Array, "n k"], Float[Array, "n k"]]:
-        """l and its first two derivatives at k values of each predictor."""
+        """Value, slope and curvature of l at k values of each predictor."""
 
         def at(eta: Scalar, y: Any) -> tuple[Scalar, Scalar, Scalar]:
             def slope(eta: Scalar) -> tuple[Scalar, Scalar]:
@@ -47,4 +47,3 @@ class LinearPredictor(eqx.Module):
             return value, first, second
 
         return jax.vmap(jax.vmap(at, (0, None)))(eta, self.response)
-

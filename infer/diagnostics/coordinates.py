@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from statistics import NormalDist
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,7 +35,7 @@ class CoordinateRegression:
         lo: Lower bound on the largest error in label units, by the errors of single numbers
             multiplied by `bonferroni`. Above 1 the fit is wrong.
         hi: Upper bound on it, two standard errors, what `unexplained` could hide included.
-        smallest: Smallest of the curvatures, 1 at the posterior.
+        smallest: Smallest curvature of a coordinate or along a direction, 1 at the posterior.
         positive: Whether all of them are positive; if not, `hi` is infinite.
         tail: Pareto shape of the norms of the scores, each coordinate in its own unit.
         n: Number of draws.
@@ -73,7 +74,7 @@ class Directions:
 def bonferroni(d: int) -> float:
     """Standard errors that one of 2 d normal numbers exceeds as rarely as a single one exceeds 2.
 
-    2 for one number, 4.2 for d = 1000, 5.2 for d = 100,000.
+    4.2 for d = 1000, 5.2 for d = 100,000.
     """
     return -NormalDist().inv_cdf(NormalDist().cdf(-2.0) / (2 * d))
 
@@ -185,7 +186,8 @@ def _read(
 ) -> CoordinateRegression:
     """Errors and bounds; `hidden`: does the rest count against the fit?"""
     factor, floored = bonferroni(len(a)), np.maximum(a, _FLOOR)
-    positive = bool(np.all(a > _FLOOR))
+    smallest = float(np.min(a))
+    positive = smallest > _FLOOR
     shift, shift_error = u / unit, u_error / unit
     log_sd, log_sd_error = -0.5 * np.log(floored), a_error / (2 * floored)
     # With its dependence the standard deviation lies between these two.
@@ -198,22 +200,26 @@ def _read(
     upper = [mean + 2 * mean_error, own + 2 * sd_error, most + 2 * sd_error]
     lower = [mean - factor * mean_error, least - factor * sd_error]
     if directions is not None and positive:
-        more, change, more_error, change_error, positive = _along(directions)
-        wider = np.maximum(1 + change, _FLOOR)
-        both, both_error = (u + more) / np.sqrt(wider), np.hypot(u_error, more_error)
-        both_error = both_error / np.sqrt(wider)
-        ratio, error = 0.5 * np.log(wider), change_error / (2 * wider)
-        upper += [np.abs(both) / MEAN_UNIT + 2 * both_error / MEAN_UNIT]
-        upper += [(np.abs(ratio) + 2 * error) / SD_UNIT]
-        lower += [np.abs(both) / MEAN_UNIT - factor * both_error / MEAN_UNIT]
-        lower += [(np.abs(ratio) - factor * error) / SD_UNIT]
+        seen = _along(directions)
+        positive, smallest = seen.curvature > _FLOOR, min(smallest, seen.curvature)
+        variance = np.maximum(1 + seen.change, _FLOOR)
+        both = (u + seen.shift) / np.sqrt(variance)
+        both_error = np.hypot(u_error, seen.shift_error) / np.sqrt(variance)
+        ratio, ratio_error = 0.5 * np.log(variance), seen.change_error / (2 * variance)
+        upper += [(np.abs(both) + 2 * both_error) / MEAN_UNIT]
+        upper += [(np.abs(ratio) + 2 * ratio_error) / SD_UNIT]
+        # Two predictions of one mean: wrong for certain is what both say. A spread along the
+        # directions that is missing in the fit is certain, one that is too large is not.
+        lower[0] = np.minimum(lower[0], (np.abs(both) - factor * both_error) / MEAN_UNIT)
+        least = 0.5 * np.log(np.maximum(1 + seen.least, 1.0))
+        lower += [(least - factor * ratio_error) / SD_UNIT]
         # Reported is the larger of the two.
         larger = np.abs(both) > np.abs(shift)
         shift = np.where(larger, both, shift)
         shift_error = np.where(larger, both_error, shift_error)
         larger = np.abs(ratio) > np.abs(log_sd)
         log_sd = np.where(larger, ratio, log_sd)
-        log_sd_error = np.where(larger, error, log_sd_error)
+        log_sd_error = np.where(larger, ratio_error, log_sd_error)
     # An error that cannot be estimated (NaN) is infinite from above and zero from below.
     upper, lower = np.nan_to_num(upper, nan=np.inf, posinf=np.inf), np.nan_to_num(lower, nan=0.0)
     lo, hi = max(0.0, float(lower.max())), float(upper.max())
@@ -231,7 +237,7 @@ def _read(
         unexplained=rest,
         lo=lo,
         hi=hi,
-        smallest=float(np.min(a)),
+        smallest=smallest,
         positive=positive,
         tail=tail,
         n=n,
@@ -239,28 +245,53 @@ def _read(
     )
 
 
-def _along(directions: Directions) -> tuple[Array, Array, Array, Array, bool]:
-    """Changes of mean and variance per coordinate, and their errors, in units of the fit.
+class _Along(NamedTuple):
+    """What the directions add, per coordinate and in units of the fit.
 
-    And whether the posterior is curved like one along all of the directions. Where it is not, the
-    curvature is clipped from below, so that the changes are no larger than what was seen.
+    Attributes:
+        shift: change of the mean beside the first-order one.
+        shift_error: its standard error.
+        change: change of the variance.
+        change_error: its standard error.
+        least: the change that is left if the curvatures are as large as their noise allows.
+        curvature: the smallest curvature along a direction.
+    """
+
+    shift: Array
+    shift_error: Array
+    change: Array
+    change_error: Array
+    least: Array
+    curvature: float
+
+
+def _along(directions: Directions) -> _Along:
+    """The regression along the directions; curvatures are clipped from below.
+
+    The slopes of k regressions on k numbers with residuals of covariance R are noise of spectral
+    norm up to about 2 sqrt(|R| k / n).
     """
     z, g, n = directions.z, directions.g, len(directions.z)
-    k = z.shape[1]
+    k, loadings = z.shape[1], directions.loadings
     center = z - z.mean(axis=0)
     # Least squares, so that a Gaussian posterior of that very subspace leaves no noise.
     slope = np.linalg.solve(center.T @ center / n, center.T @ (g - g.mean(axis=0)) / n)
     u = g.mean(axis=0) - z.mean(axis=0) @ slope
     residual = g - u - z @ slope
-    a = np.eye(k) - (slope + slope.T) / 2
-    values, vectors = np.linalg.eigh(a)
-    inverse = (vectors / np.maximum(values, _FLOOR)) @ vectors.T
-    change = directions.loadings @ (inverse - np.eye(k))
-    newton = directions.loadings @ inverse
-    noise = np.einsum("ij,ij->i", newton @ (residual.T @ residual / n), newton)
-    noise = np.maximum(noise, 0) / n
-    reach = np.einsum("ij,ij->i", newton, newton)
-    wider = np.einsum("ij,ij->i", change, directions.loadings)
-    # The first-order shift has the noise of u already; here it is that of its correction.
-    positive = bool(values[0] > _FLOOR)
-    return change @ u, wider, np.sqrt(noise), np.sqrt(noise * reach), positive
+    covariance = residual.T @ residual / n
+    values, vectors = np.linalg.eigh(np.eye(k) - (slope + slope.T) / 2)
+    clipped = np.maximum(values, _FLOOR)
+    inverse = (vectors / clipped) @ vectors.T
+    newton = loadings @ inverse
+    noise = np.maximum(np.einsum("ij,ij->i", newton @ covariance, newton), 0) / n
+    change = np.einsum("ij,ij->i", newton - loadings, loadings)
+    slack = 2 * math.sqrt(max(np.linalg.eigvalsh(covariance)[-1], 0) * k / n)
+    turned = (loadings @ vectors) ** 2
+    return _Along(
+        shift=newton @ u - loadings @ u,
+        shift_error=np.sqrt(noise),
+        change=change,
+        change_error=np.sqrt(noise * np.einsum("ij,ij->i", newton, newton)),
+        least=turned @ (1 / (clipped + slack) - 1),
+        curvature=float(values[0]),
+    )

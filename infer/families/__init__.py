@@ -5,3 +5,5 @@ from infer.families.gaussian import DenseGaussian as DenseGaussian
 from infer.families.gaussian import DiagonalGaussian as DiagonalGaussian
 from infer.families.gaussian import FullRank as FullRank
 from infer.families.gaussian import MeanField as MeanField
+from infer.families.low_rank import LowRank as LowRank
+from infer.families.low_rank import LowRankGaussian as LowRankGaussian

@@ -1,1 +1,1 @@
-"""Gaussian variational inference: fits of a mean and a whole covariance, mostly without step sizes."""
+"""Gaussian variational inference: means and whole covariances, mostly without step sizes."""

@@ -1,6 +1,6 @@
 """Gradient descent in the Bures-Wasserstein space."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from infer.gaussian.rule import Rule
 
 
 def multipliers(lam: Vector, eta: Scalar) -> tuple[Vector, Vector]:
-    """a = 1 - eta (lam - 1): the gradient of the entropy is taken explicitly."""
+    """Explicit steps, a = 1 - eta (lam - 1): the entropy has no proximal step of its own."""
     return 1 - eta * (lam - 1), jnp.full_like(lam, eta)
 
 
@@ -39,9 +39,9 @@ class BWGD(AbstractApproximator):
 
         m' = m - eta g,   M = I - eta (S - Sigma^-1),   Sigma' = M Sigma M.
 
-    Start, points, frame, step size and the check on fresh points are those of `FBGVI`, and so are the
-    answers. In fixed coordinates without these safeguards it is less stable: there is no lower bound
-    on Sigma'. It is here to be compared with. Cost per step: as `FBGVI`.
+    Start, points, frame, step size and the check on fresh points are those of `FBGVI`. In fixed
+    coordinates it is less stable: there is no lower bound on Sigma'. It is here to be compared
+    with. Cost per step: as `FBGVI`.
 
     Args:
         oracle: how expectations are computed; see `FBGVI`.
@@ -59,7 +59,7 @@ class BWGD(AbstractApproximator):
     """
 
     oracle: AbstractOracle | None = None
-    step_size: Array | None = eqx.field(converter=engine.optional_positive, default=None)
+    step_size: Any = eqx.field(converter=engine.optional_positive, default=None)
     frame: AbstractFrame = eqx.field(default_factory=MovingFrame)
     tolerance: Array = eqx.field(converter=positive("tolerance", 0.001), default=0.001)
     init_scale: Array = eqx.field(converter=positive("init_scale", 0.1), default=0.1)
@@ -73,22 +73,33 @@ class BWGD(AbstractApproximator):
 
     def __check_init__(self) -> None:
         """Refuse parts of the wrong kind."""
-        engine.check_settings("BWGD", self, RULE)
+        engine.check(self.settings)
+
+    @property
+    def settings(self) -> engine.Settings:
+        """What the engine needs to know."""
+        return engine.Settings(
+            "BWGD",
+            RULE,
+            self.oracle,
+            self.step_size,
+            self.frame,
+            self.tolerance,
+            self.init_scale,
+        )
 
     @property
     def exact_target(self) -> bool:
         """Fixed points need the density on all rows."""
-        return not engine.takes_minibatches(self)
+        return not engine.takes_minibatches(self.settings)
 
     def init(self, key: PRNGKey, target: Target) -> engine.State:
         """The best Gaussian on a Newton path from `target.initial(key)`."""
-        return engine.init(key, target, self)
+        return engine.init(key, target, self.settings)
 
-    def step(
-        self, key: PRNGKey, target: Target, state: engine.State
-    ) -> tuple[engine.State, Info]:
+    def step(self, key: PRNGKey, target: Target, state: engine.State) -> tuple[engine.State, Info]:
         """One evaluation of the oracle and what follows from it."""
-        return engine.step(key, target, state, self, RULE)
+        return engine.step(key, target, state, self.settings)
 
     def posterior(self, state: engine.State) -> DenseGaussian:
         """The best Gaussian so far."""

@@ -19,7 +19,7 @@ from infer.gaussian.certified import (
 
 WHY = {
     RUNNING: "it was stopped too early, take more steps (result.extend(steps=...))",
-    LINE_SEARCH: "no step lowers the objective any more (an improper posterior, or a rough density)",
+    LINE_SEARCH: "no step lowers the objective any more (improper posterior, rough density)",
     SLOWLY: "the residual stopped falling (a funnel, heavy tails, or an improper posterior)",
     TOO_FEW_POINTS: "fresh points do not confirm the fit, however many there are",
     NO_DENSITY: "no Gaussian around the start has a finite log density everywhere",

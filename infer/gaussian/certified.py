@@ -11,6 +11,8 @@ The distance from the best Gaussian is measured by the affine-invariant residual
     R(q) = |gradient|^2 + |curvature - I|_F^2 / 2,   KL gap in nats ~ R / 2 near the optimum.
 """
 
+from typing import TypeVar
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -23,8 +25,10 @@ from infer.gaussian.frame import AbstractFrame
 from infer.gaussian.oracle import AbstractOracle, Expectations
 from infer.gaussian.rule import Rule, in_fixed_frame
 
+Tree = TypeVar("Tree")
+
 LOG_2PI = 1.8378770664093453
-INNER = 150  # accepted steps on one set of points
+INNER = 200  # evaluations on one set of points
 HALVINGS = 15
 PATIENCE = 4  # steps that oscillate in a row, after which the largest step is halved
 SMALLEST = 1 / 64  # that it is halved to
@@ -118,7 +122,16 @@ def start(
     value = jnp.where(found, path.score - 0.5 * d * (1 + LOG_2PI), path.value)
     mean = jnp.where(found, path.mean, path.x)
     first = Point(
-        mean, path.factor, log_det, value, values, jnp.zeros_like(x), jnp.ones_like(x), eye, one, far
+        mean,
+        path.factor,
+        log_det,
+        value,
+        values,
+        jnp.zeros_like(x),
+        jnp.ones_like(x),
+        eye,
+        one,
+        far,
     )
     zero = jnp.zeros((), int)
     unpaid = path.i * (d + 1)
@@ -186,7 +199,7 @@ def step(
         "fresh_residual": new.fresh,
         "gap": new.gap,
         "kink": new.kink,
-        "step_size": state.eta,
+        "step_size": jnp.where(moving, state.eta, 0.0),
         "largest_curvature": shown.largest,
         "points": jnp.where(done, 0, found.n),
         "reason": jnp.where(new.phase == DONE, new.reason, RUNNING),
@@ -288,8 +301,10 @@ def _moved(
     longer = jnp.where(calls, 2.0, 0.0)
     longer = jnp.where(stretching & taken & (state.stretch < LONGEST), 2 * state.stretch, longer)
 
+    hidden = jnp.sum((found.curvature - found.stein) ** 2)
+    kink = jnp.where(hidden > 0.25 * jnp.sum(found.stein**2), hidden / 2, 0.0)
     tries = jnp.where(taken | stretching, 0, state.tries + 1)
-    inner = state.inner + taken
+    inner = state.inner + 1
     hard = state.hard | (inner >= MANY)
     wanted = jnp.where(hard, tolerance / STRICTER, tolerance)
     at_rest = taken & (trial.residual < 0.2 * wanted)
@@ -314,6 +329,7 @@ def _moved(
             s.hard,
             s.phase,
             s.reason,
+            s.kink,
         ),
         state,
         (
@@ -331,6 +347,7 @@ def _moved(
             hard,
             jnp.where(at_rest | stuck | slowly, CHECK, MOVE),
             reason,
+            jnp.maximum(state.kink, jnp.where(taken, kink, 0.0)),
         ),
     )
 
@@ -427,7 +444,7 @@ def _checked(
             jnp.where(again & ~good & ~last, level, state.level),
             jnp.where(again, jnp.maximum(first, trial.residual), state.fresh),
             jnp.where(again, cross / 2, state.gap),
-            jnp.where(again, kink, state.kink),
+            jnp.where(again & good, kink, state.kink),
         ),
     )
 
@@ -446,6 +463,6 @@ def _paired_error(difference: Array, n: Count) -> Scalar:
     return jnp.sqrt(jnp.maximum(jnp.sum(difference**2) / n - mean**2, 0.0) / n)
 
 
-def _select(flag: Flag, yes: eqx.Module, no: eqx.Module) -> eqx.Module:
+def _select(flag: Flag, yes: Tree, no: Tree) -> Tree:
     """One of two trees of arrays."""
     return jax.tree.map(lambda a, b: jnp.where(flag, a, b), yes, no)

@@ -4,7 +4,7 @@ Fixed points or exact expectations make the objective deterministic, and the fit
 (`certified.py`); new points at every step make it noisy (`stepwise.py`).
 """
 
-from typing import Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
@@ -24,10 +24,11 @@ LARGE = 32  # coordinates beyond which d Hessian-vector products cost more than 
 State = certified.State | stepwise.State
 
 
-@runtime_checkable
-class Settings(Protocol):
-    """What the engine reads of an algorithm."""
+class Settings(NamedTuple):
+    """What the engine reads of an algorithm; see `FBGVI`."""
 
+    name: str
+    rule: Rule
     oracle: AbstractOracle | None
     step_size: Array | None
     frame: AbstractFrame
@@ -35,22 +36,21 @@ class Settings(Protocol):
     init_scale: Array
 
 
-def optional_positive(value: float | int | Array | None) -> Array | None:
+def optional_positive(value: Any) -> Any:
     """A field converter for a step size, which may be left to the method."""
     return None if value is None else positive("step_size", 1.0)(value)
 
 
-def check_settings(name: str, settings: Settings, rule: Rule) -> None:
+def check(settings: Settings) -> None:
     """Refuse parts of the wrong kind."""
-    if settings.oracle is not None and not isinstance(settings.oracle, AbstractOracle):
+    name, _, oracle, _, frame, *_ = settings
+    if oracle is not None and not isinstance(oracle, AbstractOracle):
         raise TypeError(
             f"{name} needs oracle=infer.Price(), infer.Stein() or infer.GaussHermite(), got "
-            f"{settings.oracle!r}."
+            f"{oracle!r}."
         )
-    if not isinstance(settings.frame, AbstractFrame):
-        raise TypeError(f"{name} needs frame=infer.MovingFrame(), got {settings.frame!r}.")
-    if rule.update is None and not settings.frame.moving:
-        raise ValueError(f"{name} is the same in every frame; leave out frame={settings.frame!r}.")
+    if not isinstance(frame, AbstractFrame):
+        raise TypeError(f"{name} needs frame=infer.MovingFrame(), got {frame!r}.")
 
 
 def takes_minibatches(settings: Settings) -> bool:
@@ -67,24 +67,21 @@ def _oracle(settings: Settings, d: int) -> AbstractOracle:
 def init(key: PRNGKey, target: Target, settings: Settings) -> State:
     """The first Gaussian; refuses, while tracing, a target that the oracle cannot serve."""
     oracle = _oracle(settings, target.dim)
-    oracle.check(target, type(settings).__name__)
+    oracle.check(target, settings.name)
     if oracle.deterministic:
         return certified.start(key, target, oracle, settings.frame, settings.init_scale)
     return stepwise.start(key, target, settings.frame, settings.init_scale)
 
 
-def step(
-    key: PRNGKey, target: Target, state: State, settings: Settings, rule: Rule
-) -> tuple[State, Info]:
+def step(key: PRNGKey, target: Target, state: State, settings: Settings) -> tuple[State, Info]:
     """One step of the engine that the oracle calls for."""
+    rule = settings.rule
     oracle, moving = _oracle(settings, target.dim), settings.frame.moving
     tolerance = settings.tolerance * max(1.0, target.dim / LARGE)
     if isinstance(state, certified.State):
         longest = jnp.asarray(jnp.inf if settings.step_size is None else settings.step_size)
         return certified.step(key, target, state, oracle, rule, moving, longest, tolerance)
-    return stepwise.step(
-        key, target, state, oracle, rule, moving, settings.step_size, tolerance
-    )
+    return stepwise.step(key, target, state, oracle, rule, moving, settings.step_size, tolerance)
 
 
 def posterior(state: State) -> DenseGaussian:

@@ -1,6 +1,6 @@
 """Forward-backward Gaussian variational inference in the Bures-Wasserstein space."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -29,8 +29,8 @@ def forward_backward(factor: Array, gradient: Array, eta: Scalar) -> Array:
 
         K - eta G = U diag(r) W^T,   K' = U diag((r + sqrt(r^2 + 4 eta)) / 2) W^T
 
-    with G = S K, or its unsymmetric estimate from gradients. The backward half is the exact proximal
-    step of the negative entropy, so K' K'^T >= eta I.
+    with G = S K, or its unsymmetric estimate from gradients. The backward half is the exact
+    proximal step of the negative entropy, so K' K'^T >= eta I.
     """
     left, r, right = jnp.linalg.svd(factor - eta * gradient)
     return (left * _backward(r, eta)) @ right
@@ -62,8 +62,8 @@ class FBGVI(AbstractApproximator):
     has come down it is measured on fresh points. If they agree, the fit has converged; if not, the
     points are doubled, six times at most. What cannot be confirmed is reported as not converged.
 
-    Cost per step: d + 1 gradients at each of max(256, 4 d) points up to 32 coordinates, one gradient
-    beyond (`oracle`); and O(d^3). On posteriors close to Gaussian, 5 to 10 steps.
+    Cost per step: d + 1 gradients at each of max(256, 4 d) points up to 32 coordinates, one
+    gradient beyond (`oracle`); and O(d^3). On posteriors close to Gaussian, 5 to 10 steps.
 
     Args:
         oracle: how expectations are computed. `Price()` with Hessians; `Stein()` with gradients
@@ -71,7 +71,7 @@ class FBGVI(AbstractApproximator):
             every step, as in `Price(points=infer.Independent(8))`, the fit is stochastic,
             allows minibatches, and averages. None is `Price()` up to 32 coordinates and `Stein()`
             beyond.
-        step_size: eta, > 0, never more than 1 / lambda_max(S), since larger steps converge to a wrong
+        step_size: eta, > 0, never more than 1 / lambda_max(S): larger steps converge to a wrong
             covariance. None takes the largest, or with new points 0.5 / lambda_max / (1 + t / 30).
         frame: coordinates of the steps: `MovingFrame()`; `LaplaceFrame()`, `DiagonalFrame()` or
             `FixedFrame(L)`, which stay; `IdentityFrame()` for the method of the paper.
@@ -91,7 +91,7 @@ class FBGVI(AbstractApproximator):
     """
 
     oracle: AbstractOracle | None = None
-    step_size: Array | None = eqx.field(converter=engine.optional_positive, default=None)
+    step_size: Any = eqx.field(converter=engine.optional_positive, default=None)
     frame: AbstractFrame = eqx.field(default_factory=MovingFrame)
     tolerance: Array = eqx.field(converter=positive("tolerance", 0.001), default=0.001)
     init_scale: Array = eqx.field(converter=positive("init_scale", 0.1), default=0.1)
@@ -105,22 +105,33 @@ class FBGVI(AbstractApproximator):
 
     def __check_init__(self) -> None:
         """Refuse parts of the wrong kind."""
-        engine.check_settings("FBGVI", self, RULE)
+        engine.check(self.settings)
+
+    @property
+    def settings(self) -> engine.Settings:
+        """What the engine needs to know."""
+        return engine.Settings(
+            "FBGVI",
+            RULE,
+            self.oracle,
+            self.step_size,
+            self.frame,
+            self.tolerance,
+            self.init_scale,
+        )
 
     @property
     def exact_target(self) -> bool:
         """Fixed points need the density on all rows."""
-        return not engine.takes_minibatches(self)
+        return not engine.takes_minibatches(self.settings)
 
     def init(self, key: PRNGKey, target: Target) -> engine.State:
         """The best Gaussian on a Newton path from `target.initial(key)`."""
-        return engine.init(key, target, self)
+        return engine.init(key, target, self.settings)
 
-    def step(
-        self, key: PRNGKey, target: Target, state: engine.State
-    ) -> tuple[engine.State, Info]:
+    def step(self, key: PRNGKey, target: Target, state: engine.State) -> tuple[engine.State, Info]:
         """One evaluation of the oracle and what follows from it."""
-        return engine.step(key, target, state, self, RULE)
+        return engine.step(key, target, state, self.settings)
 
     def posterior(self, state: engine.State) -> DenseGaussian:
         """The best Gaussian so far."""

@@ -1,6 +1,6 @@
 """Natural-gradient variational inference with a full covariance."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from infer.core.types import PRNGKey, Scalar, Vector
 from infer.families.gaussian import DenseGaussian
 from infer.gaussian import engine
 from infer.gaussian.certificate import Certified
-from infer.gaussian.frame import AbstractFrame, MovingFrame
+from infer.gaussian.frame import MovingFrame
 from infer.gaussian.oracle import AbstractOracle
 from infer.gaussian.rule import Rule
 
@@ -58,9 +58,9 @@ class NaturalGradientVI(AbstractApproximator):
         step_size: eta, > 0, never more than 1 / lambda_max of S in the frame of q. None takes the
             largest up to 1, or with new points 0.5 / lambda_max / (1 + t / 30).
         correction: False leaves the last term out, P' = (1 - eta) P + eta S.
-        on_factor: True moves a factor C of the covariance instead, C' = C (I - eta (C^T S C - I) / 2),
-            with no inverse at all; the triangular form of the literature agrees with it up to a
-            rotation and terms of order eta^2.
+        on_factor: True moves a factor C of the covariance instead,
+            C' = C (I - eta (C^T S C - I) / 2), with no inverse at all; the triangular form of the
+            literature agrees with it up to a rotation and terms of order eta^2.
         tolerance: nats, > 0: how far from the best Gaussian the fit may be to have converged; times
             d / 32 beyond 32 coordinates.
         init_scale: standard deviation of the first Gaussian where there is no Newton path, > 0.
@@ -68,12 +68,12 @@ class NaturalGradientVI(AbstractApproximator):
 
     Limits: those of `FBGVI`.
 
-    Source: Khan, Rue. The Bayesian learning rule. JMLR 24, 2023. The correction: Lin, Schmidt, Khan.
-    Handling the positive-definite constraint in the Bayesian learning rule. ICML 2020.
+    Source: Khan, Rue. The Bayesian learning rule. JMLR 24, 2023. The correction: Lin, Schmidt,
+    Khan. Handling the positive-definite constraint in the Bayesian learning rule. ICML 2020.
     """
 
     oracle: AbstractOracle | None = None
-    step_size: Array | None = eqx.field(converter=engine.optional_positive, default=None)
+    step_size: Any = eqx.field(converter=engine.optional_positive, default=None)
     correction: bool = eqx.field(static=True, default=True)
     on_factor: bool = eqx.field(static=True, default=False)
     tolerance: Array = eqx.field(converter=positive("tolerance", 0.001), default=0.001)
@@ -85,12 +85,7 @@ class NaturalGradientVI(AbstractApproximator):
 
     def __check_init__(self) -> None:
         """Refuse parts of the wrong kind."""
-        engine.check_settings("NaturalGradientVI", self, self.rule)
-
-    @property
-    def frame(self) -> AbstractFrame:
-        """The frame of q, the only one there is."""
-        return MovingFrame()
+        engine.check(self.settings)
 
     @property
     def rule(self) -> Rule:
@@ -100,19 +95,30 @@ class NaturalGradientVI(AbstractApproximator):
         return Rule(corrected if self.correction else plain, None)
 
     @property
+    def settings(self) -> engine.Settings:
+        """What the engine needs to know."""
+        return engine.Settings(
+            "NaturalGradientVI",
+            self.rule,
+            self.oracle,
+            self.step_size,
+            MovingFrame(),
+            self.tolerance,
+            self.init_scale,
+        )
+
+    @property
     def exact_target(self) -> bool:
         """Fixed points need the density on all rows."""
-        return not engine.takes_minibatches(self)
+        return not engine.takes_minibatches(self.settings)
 
     def init(self, key: PRNGKey, target: Target) -> engine.State:
         """The best Gaussian on a Newton path from `target.initial(key)`."""
-        return engine.init(key, target, self)
+        return engine.init(key, target, self.settings)
 
-    def step(
-        self, key: PRNGKey, target: Target, state: engine.State
-    ) -> tuple[engine.State, Info]:
+    def step(self, key: PRNGKey, target: Target, state: engine.State) -> tuple[engine.State, Info]:
         """One evaluation of the oracle and what follows from it."""
-        return engine.step(key, target, state, self, self.rule)
+        return engine.step(key, target, state, self.settings)
 
     def posterior(self, state: engine.State) -> DenseGaussian:
         """The best Gaussian so far."""

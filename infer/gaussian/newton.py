@@ -3,7 +3,7 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt
 
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
@@ -20,8 +20,8 @@ RUNNING, MODE, NO_MODE, STUCK = 0, 1, 2, 3
 class Path(eqx.Module):
     """An iterate x with its frame L, and the candidate N(x, L L^T) of best score so far.
 
-    `decrement` is g^T |H|^-1 g, `smallest` the smallest eigenvalue of the Hessian in the last frame;
-    `score` estimates -ELBO.
+    `decrement` is g^T |H|^-1 g, `smallest` the smallest eigenvalue of the Hessian in the last
+    frame; `score` estimates -ELBO up to a constant; `key`, as numbers, is that of its points.
     """
 
     x: Vector
@@ -35,7 +35,7 @@ class Path(eqx.Module):
     age: Count
     i: Count
     status: Count
-    key: Array
+    key: UInt[Array, " words"]
 
 
 def begin(key: PRNGKey, target: Target, x: Vector, scale: Array | float) -> Path:
@@ -44,7 +44,8 @@ def begin(key: PRNGKey, target: Target, x: Vector, scale: Array | float) -> Path
     far = jnp.full((), jnp.inf, x.dtype)
     value = -target.log_prob(x)
     start = (x, jnp.asarray(scale, x.dtype) * eye, far)
-    return Path(x, eye, value, far, -far, *start, number, number, number, key)
+    words = jax.random.key_data(key)
+    return Path(x, eye, value, far, -far, *start, number, number, number, words)
 
 
 def follow(key: PRNGKey, target: Target, x: Vector, scale: Array | float) -> Path:
@@ -64,16 +65,26 @@ def follow(key: PRNGKey, target: Target, x: Vector, scale: Array | float) -> Pat
 
 
 def twice_differentiable(target: Target) -> bool:
-    """Can JAX form Hessian-vector products of the log density? Asked while tracing."""
+    """Can JAX form Hessian-vector products of the log density? Asked while tracing.
+
+    Some rules without a forward mode show only when the program is lowered.
+    """
+    arrays, rest = eqx.partition(target, eqx.is_array)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arrays)
     z = jax.ShapeDtypeStruct((target.dim,), jnp.zeros(()).dtype)
+
+    def product(arrays: Target, z: Vector) -> Vector:
+        log_prob = eqx.combine(arrays, rest).log_prob
+        return jax.jvp(jax.grad(log_prob), (z,), (z,))[1]
+
     try:
-        jax.eval_shape(lambda z: jax.jvp(jax.grad(target.log_prob), (z,), (z,)), z)
-    except TypeError:
+        jax.jit(product).lower(shapes, z)
+    except (TypeError, ValueError):  # the latter from callbacks
         return False
     return True
 
 
-def step(target: Target, path: Path, tolerance: float) -> Path:
+def step(target: Target, path: Path, tolerance: Array | float) -> Path:
     """One saddle-free Newton step in the frame of the last one.
 
         H~ = L^T H L = Q diag(lam) Q^T,   a = max(|lam|, floor),   L <- L Q a^-1/2 Q^T,
@@ -90,7 +101,8 @@ def step(target: Target, path: Path, tolerance: float) -> Path:
 
     gradient, product = jax.linearize(jax.grad(energy), origin)
     hessian = jax.lax.map(product, jnp.eye(d, dtype=origin.dtype), batch_size=COLUMNS)
-    usable = jnp.all(jnp.isfinite(hessian)) & jnp.all(jnp.isfinite(gradient))
+    usable = jnp.all(jnp.isfinite(hessian)) & jnp.any(hessian != 0)
+    usable &= jnp.all(jnp.isfinite(gradient))
     hessian = jnp.where(usable, (hessian + hessian.T) / 2, jnp.eye(d))
     lam, vectors = jnp.linalg.eigh(hessian)
     largest = jnp.max(jnp.abs(lam))
@@ -100,7 +112,7 @@ def step(target: Target, path: Path, tolerance: float) -> Path:
     frame, gradient = path.frame @ whiten, whiten @ gradient
     decrement = jnp.sum(gradient**2)
 
-    score = _score(path.key, target, path.x, frame)
+    score = _score(jax.random.wrap_key_data(path.key), target, path.x, frame)
     better = usable & (score < path.score)
     age = jnp.where(better, 0, path.age + 1)
     mode = (decrement < tolerance) & (lam[0] > 0)
@@ -143,10 +155,8 @@ def step(target: Target, path: Path, tolerance: float) -> Path:
     )
 
 
-def _score(
-    key: PRNGKey, target: Target, mean: Vector, factor: Float[Array, "d d"]
-) -> Scalar:
-    """-ELBO of N(mean, factor factor^T) on max(32, 4 d) fixed points; infinite where it has none."""
+def _score(key: PRNGKey, target: Target, mean: Vector, factor: Float[Array, "d d"]) -> Scalar:
+    """-ELBO of a Gaussian on max(32, 4 d) fixed points; infinite where it has none."""
     d = mean.shape[0]
     points = Sobol(n=32)
     rows = points.size(d)

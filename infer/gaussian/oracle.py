@@ -3,7 +3,8 @@
 Everything is measured in the frame of q = N(m, C C^T): with u ~ N(0, I), V = -log p and
 f(u) = V(m + C u),
 
-    energy = E f(u),   gradient = E grad f(u) = C^T E grad V,   curvature = E hess f = C^T (E hess V) C.
+    energy = E f(u),   gradient = E grad f(u) = C^T E grad V,
+    curvature = E hess f(u) = C^T (E hess V) C.
 
 The derivatives are taken with respect to u, through the map, and not multiplied by C afterwards:
 on badly scaled targets that is the difference between 3 and 6 digits in float32. At the optimal
@@ -24,7 +25,6 @@ from infer.core.target import Target
 from infer.core.types import Count, Points, PRNGKey, Scalar, Vector
 from infer.gaussian.newton import COLUMNS, twice_differentiable
 from infer.gaussian.points import CHUNK, AbstractPoints, Sobol, inside, whitener
-
 
 
 class Expectations(eqx.Module):
@@ -50,13 +50,7 @@ class Expectations(eqx.Module):
 
 
 class AbstractOracle(eqx.Module):
-    """A way to compute expectations under a Gaussian.
-
-    Attributes:
-        deterministic: True if the same q has the same expectations at every step of a fit.
-        exact_target: True if it needs the density on all rows.
-        gradients_per_point: cost of a point; a Hessian-vector product counts as one gradient.
-    """
+    """A way to compute expectations under a Gaussian."""
 
     @property
     @abstractmethod
@@ -132,8 +126,9 @@ class Price(AbstractOracle):
         """Refuse a density that JAX cannot differentiate twice."""
         if not twice_differentiable(target):
             raise TypeError(
-                f"{name} with Price() needs Hessian-vector products, which JAX cannot form for this "
-                f"log density. Write infer.{name}(oracle=infer.Stein()), which needs gradients alone."
+                f"{name} with Price() needs Hessian-vector products, which JAX cannot form for "
+                f"this log density. Write infer.{name}(oracle=infer.Stein()), which needs "
+                "gradients alone."
             )
 
     def expect(
@@ -205,7 +200,8 @@ class GaussHermite(AbstractOracle):
     Needs a target from `infer.from_glm`. Cost per evaluation: n (nodes + d^2), no gradients.
 
     Args:
-        nodes: nodes per row, >= 2. 32 give logistic likelihoods to 1e-6 at predictor sds below 3.
+        nodes: nodes per row, >= 2. 32 give logistic likelihoods to 1e-6 where predictors
+            have an sd of 2, to 1e-4 at 3.
 
     Source: Katsevich, Rigollet, On the approximation accuracy of Gaussian variational inference,
     Annals of Statistics 52 (2024).

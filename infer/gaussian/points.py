@@ -186,7 +186,7 @@ def sobol_directions(d: int, digits: int) -> UInt[np.ndarray, "digits d"]:
     for k in range(digits):
         sampler.reset()
         sampler.fast_forward(2**k)
-        point = np.uint64(2.0**BITS * sampler.random(1)[0]).astype(np.uint32)
+        point = np.asarray(2.0**BITS * sampler.random(1)[0]).astype(np.uint32)
         # SciPy counts in Gray code, where number 2^k has the digits k and k - 1.
         found.append(point ^ found[-1] if found else point)
     return np.stack(found)

@@ -19,8 +19,8 @@ class Rule(NamedTuple):
         multipliers: (lam, eta) -> (a, b). In the frame of q, with the curvature Q diag(lam) Q^T,
             m' = m - C Q diag(b) Q^T gradient and C' = C Q diag(a) Q^T.
         update: (K, G, eta) -> K' for the factor K of q in a fixed frame and the gradient
-            G = S K of the mean energy with respect to it; the mean moves by -eta times its gradient.
-            None for a method that is the same in every frame.
+            G = S K of the mean energy with respect to it; the mean moves by -eta times its
+            gradient. None for a method that is the same in every frame.
     """
 
     multipliers: Callable[[Vector, Scalar], tuple[Vector, Vector]]

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float
 from infer.core.algorithm import Info
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.gaussian import newton
 from infer.gaussian.certified import CONVERGED, LOG_2PI, MINIBATCH, RUNNING
 from infer.gaussian.frame import AbstractFrame
 from infer.gaussian.oracle import AbstractOracle, Expectations
@@ -53,9 +52,7 @@ class State(eqx.Module):
 
 
 def start(key: PRNGKey, target: Target, frame: AbstractFrame, scale: Array) -> State:
-    """The best Gaussian of a Newton path from the target's start; N(x, scale^2 I) in the identity
-    frame, which is there to show the methods as they are.
-    """
+    """The best Gaussian of the path that the frame takes from the target's start."""
     start_key, path_key = jax.random.split(key)
     x = target.initial(start_key)
     path = frame.path(path_key, target, x, scale)
