@@ -71,6 +71,9 @@ def judge(sample: Sample) -> tuple[Evidence, ...]:
         regression = score_regression(sample.z, sample.score, independent=sample.independent)
         evidence = [_scores(regression, sample), _tail(regression)]
     if sample.log_q is not None:
+        far = f"{regression.divergence:.2g}, 0 where the posterior is this Gaussian"
+        meaning = f"mean squared difference of the whitened scores of fit and posterior: {far}"
+        evidence += [Evidence("score divergence", regression.divergence, "", "info", meaning)]
         evidence += _weights(sample.log_prob - sample.log_q, sample.z.shape[-1])
     return tuple(evidence)
 
@@ -323,7 +326,10 @@ def _weights(log_w: np.ndarray, d: int) -> list[Evidence]:
     meaning = f"the fit is at least {gap:.2g} nats (KL) from the posterior"
     if status != "ok":
         meaning += ": its shape is not the posterior's (skew, tails, a funnel, or not converged)"
+    elbo, error = float(np.mean(log_w)), float(np.std(log_w) / math.sqrt(log_w.size))
+    bound = f"the evidence lower bound is {elbo:.6g} +/- {error:.1g} nats"
     return [
+        Evidence("ELBO", elbo, "", "info", bound),
         Evidence("KL gap", gap, f"<= {0.1 * unit:.2g} ok, > {unit:.2g} failed", status, meaning),
         Evidence(
             "k-hat", khat, "< 0.7 is usual", "info", f"Pareto k-hat of the weights: {khat:.2f}"

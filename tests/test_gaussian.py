@@ -56,7 +56,7 @@ def expect_many(oracle, keys, target, mean, factor):
 
 @eqx.filter_jit
 def traced_chunk(points, key, j, rows, d):
-    return points.chunk(key, j, rows, d)
+    return points.chunk(points.prepare(key, d), j, rows, d)
 
 
 def number(x):
@@ -69,7 +69,7 @@ def chunk(points, key, j, rows, d):
 
 @eqx.filter_jit
 def traced_whitener(points, key, chunks, rows, n, d):
-    return whitener(points, key, chunks, rows, n, d)
+    return whitener(points, points.prepare(key, d), chunks, rows, n, d)
 
 
 def whiten(points, key, chunks, rows, n, d):
@@ -145,7 +145,9 @@ def test_sobol_directions_make_the_points_of_scipy(x64):
 def test_sobol_scrambles_are_uniform_and_new_for_every_key(x64):
     points = infer.Sobol()
     keys = jax.random.split(jax.random.key(0), 2000)
-    u = stats.norm.cdf(jax.jit(jax.vmap(lambda k: points.chunk(k, jnp.asarray(0), 8, 3)))(keys))
+    u = stats.norm.cdf(
+        jax.jit(jax.vmap(lambda k: points.chunk(points.prepare(k, 3), jnp.asarray(0), 8, 3)))(keys)
+    )
     for i in range(8):
         for j in range(3):
             assert stats.kstest(u[:, i, j], "uniform").pvalue > 1e-4

@@ -42,6 +42,8 @@ class ScoreRegression:
         tail: Pareto shape of the whitened score norms. Above 0.5 the scores have no usable variance
             and none of the above can be relied on; NaN with 20 draws or fewer.
         n: Number of draws.
+        divergence: Mean of $|t + z|^2$, the squared difference between the whitened scores and those
+            of the Gaussian with the moments of the draws; NaN without a regression.
         worst: Coordinate and kind, `"mean"` or `"sd"`, with the largest upper bound.
     """
 
@@ -56,6 +58,7 @@ class ScoreRegression:
     positive: bool
     tail: float
     n: int
+    divergence: float
     worst: tuple[int, str]
 
 
@@ -133,6 +136,7 @@ def score_regression(
         errors = _standard_error(np.concatenate(series, axis=1), chains, independent)
         shift_error[moving], log_sd_error[moving] = errors[:-1].reshape(2, -1)
         tail = pareto_k(np.linalg.norm(t, axis=1))
+        divergence = float(np.mean(np.sum((t + z) ** 2, axis=1)))
 
     unit = np.array([[MEAN_UNIT], [SD_UNIT]])
     size, error = np.abs([shift, log_sd]) / unit, np.array([shift_error, log_sd_error]) / unit
@@ -160,6 +164,7 @@ def score_regression(
         positive=positive,
         tail=tail,
         n=n,
+        divergence=divergence,
         worst=(int(coordinate), ("mean", "sd")[kind]),
     )
 
@@ -179,6 +184,7 @@ def _without_regression(log_sd: float, lo: float, n: int, d: int) -> ScoreRegres
         positive=False,
         tail=math.inf,
         n=n,
+        divergence=math.nan,
         worst=(0, "sd"),
     )
 

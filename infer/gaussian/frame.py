@@ -55,7 +55,7 @@ class IdentityFrame(AbstractFrame):
 
     def path(self, key: PRNGKey, target: Target, x: Vector, scale: Array) -> Path:
         """None: N(x, scale^2 I), as in the papers."""
-        return begin(key, target, x, scale)
+        return begin(target, x, scale)
 
     def factor(self, path: Path) -> Float[Array, "d d"]:
         """The identity."""

@@ -76,8 +76,8 @@ class Laplace(AbstractApproximator):
         x <- x - t L L^T grad(-log p)(x),   t = 1, 1/2, ...
 
     so no step size is needed and no scale is too bad. Mode and curvature are those on the
-    unconstrained scale, log Jacobian included. Cost per step: d Hessian-vector products, O(d^3)
-    and max(32, 4 d) evaluations; 5 to 20 steps.
+    unconstrained scale, log Jacobian included. Cost per step: d Hessian-vector products and
+    O(d^3); 5 to 20 steps.
 
     Args:
         tolerance: nats, > 0: a mode is reached when the Newton decrement g^T H^-1 g is below it.
@@ -108,13 +108,12 @@ class Laplace(AbstractApproximator):
                 "Laplace needs Hessian-vector products, which JAX cannot form for this log "
                 "density. Write infer.FBGVI(oracle=infer.Stein()), which needs gradients alone."
             )
-        start_key, path_key = jax.random.split(key)
-        return newton.begin(path_key, target, target.initial(start_key), 1.0)
+        return newton.begin(target, target.initial(key), 1.0)
 
     def step(self, key: PRNGKey, target: Target, state: newton.Path) -> tuple[newton.Path, Info]:
         """One Newton step; none after the end."""
         done = state.status != newton.RUNNING
-        new = newton.step(target, state, self.tolerance)
+        new = newton.step(target, state, self.tolerance, None)
         new = jax.tree.map(lambda a, old: jnp.where(done, old, a).astype(old.dtype), new, state)
         stats = {
             "decrement": new.decrement,

@@ -3,10 +3,10 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt
+from jaxtyping import Array, Float
 
 from infer.core.target import Target
-from infer.core.types import Count, PRNGKey, Scalar, Vector
+from infer.core.types import Count, Points, PRNGKey, Scalar, Vector
 from infer.gaussian.points import Sobol, whitener
 
 MOST = 60  # iterates
@@ -21,7 +21,7 @@ class Path(eqx.Module):
     """An iterate x with its frame L, and the candidate N(x, L L^T) of best score so far.
 
     `decrement` is g^T |H|^-1 g, `smallest` the smallest eigenvalue of the Hessian in the last
-    frame; `score` estimates -ELBO up to a constant; `key`, as numbers, is that of its points.
+    frame; `score` estimates -ELBO up to a constant.
     """
 
     x: Vector
@@ -35,17 +35,15 @@ class Path(eqx.Module):
     age: Count
     i: Count
     status: Count
-    key: UInt[Array, " words"]
 
 
-def begin(key: PRNGKey, target: Target, x: Vector, scale: Array | float) -> Path:
+def begin(target: Target, x: Vector, scale: Array | float) -> Path:
     """The path of no steps at x; its candidate is N(x, scale^2 I)."""
     number, eye = jnp.zeros((), int), jnp.eye(x.shape[0], dtype=x.dtype)
     far = jnp.full((), jnp.inf, x.dtype)
     value = -target.log_prob(x)
     start = (x, jnp.asarray(scale, x.dtype) * eye, far)
-    words = jax.random.key_data(key)
-    return Path(x, eye, value, far, -far, *start, number, number, number, words)
+    return Path(x, eye, value, far, -far, *start, number, number, number)
 
 
 def follow(key: PRNGKey, target: Target, x: Vector, scale: Array | float) -> Path:
@@ -54,13 +52,14 @@ def follow(key: PRNGKey, target: Target, x: Vector, scale: Array | float) -> Pat
     No step at all where JAX cannot form Hessian-vector products.
     """
     if not twice_differentiable(target):
-        return begin(key, target, x, scale)
+        return begin(target, x, scale)
 
     def running(path: Path) -> Array:
         return path.status == RUNNING
 
+    u = _trial_points(key, x.shape[0]).astype(x.dtype)
     return jax.lax.while_loop(
-        running, lambda path: step(target, path, 1e-2), begin(key, target, x, scale)
+        running, lambda path: step(target, path, 1e-2, u), begin(target, x, scale)
     )
 
 
@@ -84,14 +83,15 @@ def twice_differentiable(target: Target) -> bool:
     return True
 
 
-def step(target: Target, path: Path, tolerance: Array | float) -> Path:
+def step(target: Target, path: Path, tolerance: Array | float, u: Points | None) -> Path:
     """One saddle-free Newton step in the frame of the last one.
 
         H~ = L^T H L = Q diag(lam) Q^T,   a = max(|lam|, floor),   L <- L Q a^-1/2 Q^T,
         x <- x - t L L^T grad V(x),   t = 1, 1/2, ... until V has fallen enough.
 
-    Ends at a mode once the decrement is below `tolerance` and H positive definite. Cost: d
-    Hessian-vector products, O(d^3), and max(32, 4 d) evaluations for the score.
+    Ends at a mode once the decrement is below `tolerance` and H positive definite. N(x, L L^T) is
+    scored at the points u, if there are any. Cost: d Hessian-vector products, O(d^3), and one
+    evaluation per point.
     """
     d = path.x.shape[0]
     origin = jnp.zeros_like(path.x)
@@ -112,7 +112,7 @@ def step(target: Target, path: Path, tolerance: Array | float) -> Path:
     frame, gradient = path.frame @ whiten, whiten @ gradient
     decrement = jnp.sum(gradient**2)
 
-    score = _score(jax.random.wrap_key_data(path.key), target, path.x, frame)
+    score = path.score if u is None else _score(target, path.x, frame, u)
     better = usable & (score < path.score)
     age = jnp.where(better, 0, path.age + 1)
     mode = (decrement < tolerance) & (lam[0] > 0)
@@ -151,18 +151,20 @@ def step(target: Target, path: Path, tolerance: Array | float) -> Path:
         age,
         path.i + 1,
         status.astype(path.status.dtype),
-        path.key,
     )
 
 
-def _score(key: PRNGKey, target: Target, mean: Vector, factor: Float[Array, "d d"]) -> Scalar:
-    """-ELBO of a Gaussian on max(32, 4 d) fixed points; infinite where it has none."""
-    d = mean.shape[0]
-    points = Sobol(n=32)
-    rows = points.size(d)
-    one = jnp.ones((), int)
-    u = points.chunk(key, 0 * one, rows, d) @ whitener(points, key, one, rows, rows * one, d).T
-    u = jnp.concatenate([u, -u]).astype(mean.dtype)
+def _trial_points(key: PRNGKey, d: int) -> Points:
+    """max(32, 4 d) points of second moment I, mirror images included."""
+    points, one = Sobol(n=32), jnp.ones((), int)
+    rows, shared = points.size(d), points.prepare(key, d)
+    u = points.chunk(shared, 0 * one, rows, d)
+    u = u @ whitener(points, shared, one, rows, rows * one, d).T
+    return jnp.concatenate([u, -u])
+
+
+def _score(target: Target, mean: Vector, factor: Float[Array, "d d"], u: Points) -> Scalar:
+    """-ELBO of a Gaussian at these points, up to a constant; infinite where it has none."""
     values = jax.lax.map(lambda u: target.log_prob(mean + factor @ u), u, batch_size=256)
     score = -jnp.mean(values) - jnp.linalg.slogdet(factor)[1]
     return jnp.where(jnp.isfinite(score), score, jnp.inf)

@@ -293,7 +293,8 @@ def _average(
     rows = -(-smallest // -(-smallest // CHUNK))
     size = jnp.where(level < 0, 0, smallest * 2 ** jnp.maximum(level, 0))
     chunks = -(-size // rows)
-    shape = whitener(points, key, chunks, rows, size, d) if points.white else jnp.eye(d)
+    shared = points.prepare(key, d)
+    shape = whitener(points, shared, chunks, rows, size, d) if points.white else jnp.eye(d)
     images = 2 if points.mirrored else 1
 
     def energy(u: Vector) -> Scalar:
@@ -301,7 +302,7 @@ def _average(
 
     def add(carry: tuple[Count, Expectations]) -> tuple[Count, Expectations]:
         j, total = carry
-        u = points.chunk(key, j, rows, d).astype(mean.dtype) @ shape.T.astype(mean.dtype)
+        u = points.chunk(shared, j, rows, d).astype(mean.dtype) @ shape.T.astype(mean.dtype)
         u = jnp.concatenate([u, -u]) if points.mirrored else u
         keep = jnp.tile(inside(j, rows, size), images)[:, None]
         values, gradients, bent = _chunk(energy, u, keep, hessians)

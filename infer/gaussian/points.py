@@ -1,7 +1,7 @@
 """Points u in R^d that stand for a standard Gaussian, in chunks that never change their size."""
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -46,7 +46,11 @@ class AbstractPoints(eqx.Module):
         """Half as many points, new at every step; None where they are fixed or too few."""
 
     @abstractmethod
-    def chunk(self, key: PRNGKey, j: Count, rows: int, d: int) -> Points:
+    def prepare(self, key: PRNGKey, d: int) -> Any:
+        """What all chunks of a set share: its randomness."""
+
+    @abstractmethod
+    def chunk(self, shared: Any, j: Count, rows: int, d: int) -> Points:
         """Rows j * rows .. (j + 1) * rows of the set, without mirror images, not whitened."""
 
 
@@ -84,11 +88,15 @@ class Sobol(AbstractPoints):
     def halved(self) -> None:
         """They are fixed."""
 
-    def chunk(self, key: PRNGKey, j: Count, rows: int, d: int) -> Points:
+    def prepare(self, key: PRNGKey, d: int) -> tuple[Array, Array]:
+        """The scrambled generating matrices, and a shift."""
+        digits = (self.size(d) * 2**DOUBLINGS + CHUNK).bit_length()
+        noise = jax.random.bits(key, (BITS + 1, d), jnp.uint32)
+        return _scramble(noise[:BITS], sobol_directions(d, digits)), noise[BITS]
+
+    def chunk(self, shared: tuple[Array, Array], j: Count, rows: int, d: int) -> Points:
         """Digits of the point numbers, multiplied by the scrambled generating matrices."""
-        most = self.size(d) * 2**DOUBLINGS + rows
-        directions = _scramble(jax.random.fold_in(key, 0), sobol_directions(d, most.bit_length()))
-        shift = jax.random.bits(jax.random.fold_in(key, 1), (d,), jnp.uint32)
+        directions, shift = shared
         number = jnp.uint32(j * rows) + jnp.arange(rows, dtype=jnp.uint32)
         x = jnp.broadcast_to(shift, (rows, d))
         for k, direction in enumerate(directions):
@@ -136,9 +144,13 @@ class Independent(AbstractPoints):
         size = self.size(1)
         return None if size % 2 else Independent(self.n // 2, self.mirrored)
 
-    def chunk(self, key: PRNGKey, j: Count, rows: int, d: int) -> Points:
+    def prepare(self, key: PRNGKey, d: int) -> PRNGKey:
+        """The key."""
+        return key
+
+    def chunk(self, shared: PRNGKey, j: Count, rows: int, d: int) -> Points:
         """Gaussian noise."""
-        return jax.random.normal(jax.random.fold_in(key, j), (rows, d))
+        return jax.random.normal(jax.random.fold_in(shared, j), (rows, d))
 
 
 class Cubature(AbstractPoints):
@@ -166,7 +178,10 @@ class Cubature(AbstractPoints):
     def halved(self) -> None:
         """They are fixed."""
 
-    def chunk(self, key: PRNGKey, j: Count, rows: int, d: int) -> Points:
+    def prepare(self, key: PRNGKey, d: int) -> None:
+        """Nothing is random."""
+
+    def chunk(self, shared: None, j: Count, rows: int, d: int) -> Points:
         """Rows of sqrt(d) I."""
         number = j * rows + jnp.arange(rows)
         return jnp.where(number[:, None] == jnp.arange(d), jnp.sqrt(1.0 * d), 0.0)
@@ -192,25 +207,26 @@ def sobol_directions(d: int, digits: int) -> UInt[np.ndarray, "digits d"]:
     return np.stack(found)
 
 
-def _scramble(key: PRNGKey, directions: UInt[np.ndarray, "digits d"]) -> UInt[Array, "digits d"]:
+def _scramble(
+    noise: UInt[Array, "bits d"], directions: UInt[np.ndarray, "digits d"]
+) -> UInt[Array, "digits d"]:
     """Multiply each by a random lower triangular binary matrix with a unit diagonal."""
-    d = directions.shape[1]
     rank = jnp.arange(BITS, dtype=jnp.uint32)[:, None]  # of a digit, the most significant first
     unit = jnp.uint32(1) << (BITS - 1 - rank)
     above = ~(unit | (unit - 1))  # digits more significant than this one
-    rows = (jax.random.bits(key, (BITS, d), jnp.uint32) & above) | unit
+    rows = (noise & above) | unit
     parity = jax.lax.population_count(rows & directions[:, None, :]) & 1
     return jnp.sum(parity << (BITS - 1 - rank), axis=1, dtype=jnp.uint32)
 
 
 def whitener(
-    points: AbstractPoints, key: PRNGKey, chunks: Count, rows: int, n: Count, d: int
+    points: AbstractPoints, shared: Any, chunks: Count, rows: int, n: Count, d: int
 ) -> Float[Array, "d d"]:
     """The triangular W for which the points W u have the second moment I."""
 
     def add(carry: tuple[Array, Array]) -> tuple[Array, Array]:
         j, moment = carry
-        u = points.chunk(key, j, rows, d) * inside(j, rows, n)[:, None]
+        u = points.chunk(shared, j, rows, d) * inside(j, rows, n)[:, None]
         return j + 1, moment + u.T @ u
 
     zero = (jnp.zeros((), int), jnp.zeros((d, d)))
