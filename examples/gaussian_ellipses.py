@@ -1,8 +1,8 @@
 """Four ways to the best Gaussian, drawn: the ellipses that each method passes through.
 
 All four fit one Gaussian to the same bent density from the same point. Its two coordinates have
-different units, as coefficients of a model often do: with UNIT = 1, `VI` is the
-cheapest of the four. `init` and `step` are called in a scan of our own, because the history of
+different units, as coefficients of a model often do. With UNIT = 1 the two panels above need fewer
+gradients; the two below take the same steps whatever the unit. `init` and `step` are called in a scan of our own, because the history of
 `infer.fit` has numbers of every step and not whole Gaussians.
 """
 

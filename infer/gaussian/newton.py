@@ -1,5 +1,7 @@
 """A path to the mode that needs no step size, and the best Gaussian met on the way."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -83,6 +85,20 @@ def twice_differentiable(target: Target) -> bool:
     return True
 
 
+def in_blocks(function: Callable[[Vector], Array], x: Points, most: int) -> Array:
+    """The values of a function at the rows of x, at most so many at once.
+
+    `jax.lax.map` does this too, but compiles the function once more for the rows left over.
+    """
+    blocks = -(-len(x) // most)
+    if blocks == 1:
+        return jax.vmap(function)(x)
+    fill = jnp.zeros((-len(x) % blocks, x.shape[1]), x.dtype)
+    stacked = jnp.concatenate([x, fill]).reshape(blocks, -1, x.shape[1])
+    values = jax.lax.map(jax.vmap(function), stacked)
+    return values.reshape(-1, *values.shape[2:])[: len(x)]
+
+
 def step(target: Target, path: Path, tolerance: Array | float, u: Points | None) -> Path:
     """One saddle-free Newton step in the frame of the last one.
 
@@ -100,7 +116,7 @@ def step(target: Target, path: Path, tolerance: Array | float, u: Points | None)
         return -target.log_prob(path.x + path.frame @ phi)
 
     gradient, product = jax.linearize(jax.grad(energy), origin)
-    hessian = jax.lax.map(product, jnp.eye(d, dtype=origin.dtype), batch_size=COLUMNS)
+    hessian = in_blocks(product, jnp.eye(d, dtype=origin.dtype), COLUMNS)
     usable = jnp.all(jnp.isfinite(hessian)) & jnp.any(hessian != 0)
     usable &= jnp.all(jnp.isfinite(gradient))
     hessian = jnp.where(usable, (hessian + hessian.T) / 2, jnp.eye(d))
@@ -165,6 +181,6 @@ def _trial_points(key: PRNGKey, d: int) -> Points:
 
 def _score(target: Target, mean: Vector, factor: Float[Array, "d d"], u: Points) -> Scalar:
     """-ELBO of a Gaussian at these points, up to a constant; infinite where it has none."""
-    values = jax.lax.map(lambda u: target.log_prob(mean + factor @ u), u, batch_size=256)
+    values = in_blocks(lambda u: target.log_prob(mean + factor @ u), u, 256)
     score = -jnp.mean(values) - jnp.linalg.slogdet(factor)[1]
     return jnp.where(jnp.isfinite(score), score, jnp.inf)

@@ -23,7 +23,7 @@ from jaxtyping import Array, Float
 
 from infer.core.target import Target
 from infer.core.types import Count, Points, PRNGKey, Scalar, Vector
-from infer.gaussian.newton import COLUMNS, twice_differentiable
+from infer.gaussian.newton import COLUMNS, in_blocks, twice_differentiable
 from infer.gaussian.points import CHUNK, AbstractPoints, Sobol, inside, whitener
 
 
@@ -349,5 +349,5 @@ def _chunk(
         _, (values, gradients) = shifted(origin)
         return values, gradients, None
     _, product, (values, gradients) = jax.linearize(shifted, origin, has_aux=True)
-    bent = jax.lax.map(product, jnp.eye(len(origin), dtype=u.dtype), batch_size=COLUMNS)
+    bent = in_blocks(product, jnp.eye(len(origin), dtype=u.dtype), COLUMNS)
     return values, gradients, (bent + bent.T) / 2
