@@ -2,8 +2,8 @@
 
 All four fit one Gaussian to the same bent density from the same point. Its two coordinates have
 different units, as coefficients of a model often do. With UNIT = 1 the two panels above need fewer
-gradients; the two below take the same steps whatever the unit. `init` and `step` are called in a scan of our own, because the history of
-`infer.fit` has numbers of every step and not whole Gaussians.
+gradients; the two below take the same steps whatever the unit. `init` and `step`
+are called in a scan of our own, because the history of `infer.fit` has no whole Gaussians.
 """
 
 import argparse

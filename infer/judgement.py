@@ -271,5 +271,5 @@ def _state_hint(stacked: Posterior, target: Target) -> str:
             "are few: take more particles, or more steps if the force has not died away"
         )
     if not target.exact:
-        return "Minibatch noise moves the fit: a smaller learning rate, or a larger batch_size"
+        return "Minibatch noise moves the fit: take a smaller step, or a larger batch_size"
     return ""

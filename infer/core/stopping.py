@@ -116,7 +116,7 @@ class LossSettled(AbstractStopping):
             return ""
         return (
             f"The loss was still falling, by {fall:.3g} nats over the last quarter of the run: "
-            "take more steps (result.extend(steps=...)) or a larger step size"
+            "take more steps (result.extend(steps=...)) or, if there is one, a larger step size"
         )
 
     def came_to_rest(self, record: Record) -> bool:

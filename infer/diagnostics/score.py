@@ -42,8 +42,8 @@ class ScoreRegression:
         tail: Pareto shape of the whitened score norms. Above 0.5 the scores have no usable variance
             and none of the above can be relied on; NaN with 20 draws or fewer.
         n: Number of draws.
-        divergence: Mean of $|t + z|^2$, the squared difference between the whitened scores and those
-            of the Gaussian with the moments of the draws; NaN without a regression.
+        divergence: Mean of $|t + z|^2$, the squared difference between the whitened scores and
+            those of the Gaussian with the moments of the draws; NaN without a regression.
         worst: Coordinate and kind, `"mean"` or `"sd"`, with the largest upper bound.
     """
 

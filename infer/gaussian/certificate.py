@@ -30,6 +30,10 @@ WHY = {
 class Certified(AbstractStopping):
     """Stop when the fit has been confirmed on fresh points, or has given up.
 
+    It reads `reason` from the record, which the algorithm sets: 0 while it goes on, 1 converged, 2
+    no step lowers the objective, 3 too many steps on one set of points, 4 fresh points disagree
+    however many there are, 5 no finite density, 6 minibatches, which cannot be certified.
+
     Attributes:
         every: steps between looks, >= 1. Steps after the end cost nothing.
     """
@@ -67,10 +71,13 @@ class Certified(AbstractStopping):
             meaning = "not measured: the noise of minibatches hides the gap to the best Gaussian"
             return Evidence(name, np.nan, threshold, "info", meaning)
         shown = gap if np.isfinite(gap) else residual / 2
-        near = shown < 0.1
+        # Where the iteration itself broke down there may be no best Gaussian to be near to.
+        near = shown < 0.1 and reason in (RUNNING, TOO_FEW_POINTS)
         status: Status = "suspect" if near else "failed"
-        meaning = f"not converged: {WHY[reason]}; about {shown:.2g} nats from the best Gaussian"
-        return Evidence(name, shown, threshold, status, meaning)
+        meaning = f"not converged: {WHY[reason]}"
+        meaning += f"; about {shown:.2g} nats from the best Gaussian" if near else ""
+        hint = self.hint(record)
+        return Evidence(name, shown, threshold, status, f"{meaning}. {hint}" if hint else meaning)
 
     def hint(self, record: Record) -> str:
         """A density with kinks, which Hessians cannot see."""

@@ -301,8 +301,8 @@ def _moved(
     longer = jnp.where(calls, 2.0, 0.0)
     longer = jnp.where(stretching & taken & (state.stretch < LONGEST), 2 * state.stretch, longer)
 
-    hidden = jnp.sum((found.curvature - found.stein) ** 2)
-    kink = jnp.where(hidden > 0.25 * jnp.sum(found.stein**2), hidden / 2, 0.0)
+    known, felt = jnp.sum(found.curvature**2), jnp.sum(found.stein**2)
+    kink = jnp.where(known < 0.1 * felt, felt / 2, 0.0)  # Hessians that show next to nothing
     tries = jnp.where(taken | stretching, 0, state.tries + 1)
     inner = state.inner + 1
     hard = state.hard | (inner >= MANY)

@@ -11,9 +11,9 @@ on badly scaled targets that is the difference between 3 and 6 digits in float32
 Gaussian the gradient is 0 and the curvature I, whatever the scale of the target.
 """
 
-import dataclasses
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -50,20 +50,27 @@ class Expectations(eqx.Module):
 
 
 class AbstractOracle(eqx.Module):
-    """A way to compute expectations under a Gaussian."""
+    """A way to compute expectations under a Gaussian.
+
+    Attributes:
+        points: the points that stand for it; None for exact expectations.
+    """
+
+    points: eqx.AbstractVar[AbstractPoints | None]
 
     @property
-    @abstractmethod
     def deterministic(self) -> bool:
-        """Has the same q the same expectations at every step?"""
+        """Has the same q the same expectations at every step of a fit?"""
+        return self.points is None or self.points.fixed
 
-    @abstractmethod
     def doublings(self) -> int:
         """How many times the number of points can be doubled."""
+        return 0 if self.points is None else self.points.doublings()
 
-    @abstractmethod
     def halved(self) -> "AbstractOracle | None":
         """The oracle with half the points; None where they cannot be halved."""
+        half = None if self.points is None else self.points.halved()
+        return None if half is None else eqx.tree_at(lambda o: o.points, self, half)
 
     @abstractmethod
     def cost(self, d: int) -> int:
@@ -104,19 +111,6 @@ class Price(AbstractOracle):
 
     points: AbstractPoints = eqx.field(default_factory=Sobol)
     control_variate: bool = eqx.field(static=True, default=True)
-
-    @property
-    def deterministic(self) -> bool:
-        """With fixed points."""
-        return self.points.fixed
-
-    def doublings(self) -> int:
-        """Those of the points."""
-        return self.points.doublings()
-
-    def halved(self) -> "AbstractOracle | None":
-        """With half the points, if these allow it."""
-        return _halved(self)
 
     def cost(self, d: int) -> int:
         """A gradient and d Hessian-vector products."""
@@ -159,19 +153,6 @@ class Stein(AbstractOracle):
     points: AbstractPoints = eqx.field(default_factory=Sobol)
     control_variate: bool = eqx.field(static=True, default=True)
 
-    @property
-    def deterministic(self) -> bool:
-        """With fixed points."""
-        return self.points.fixed
-
-    def doublings(self) -> int:
-        """Those of the points."""
-        return self.points.doublings()
-
-    def halved(self) -> "AbstractOracle | None":
-        """With half the points, if these allow it."""
-        return _halved(self)
-
     def cost(self, d: int) -> int:
         """One gradient."""
         return 1
@@ -208,6 +189,7 @@ class GaussHermite(AbstractOracle):
     """
 
     nodes: int = eqx.field(static=True, default=32)
+    points: ClassVar[None] = None
 
     def __check_init__(self) -> None:
         """Refuse a rule without nodes."""
@@ -215,18 +197,6 @@ class GaussHermite(AbstractOracle):
             raise ValueError(
                 f"GaussHermite needs nodes >= 2, an integer, got {self.nodes!r}; write nodes=32."
             )
-
-    @property
-    def deterministic(self) -> bool:
-        """Always."""
-        return True
-
-    def doublings(self) -> int:
-        """Nothing to double."""
-        return 0
-
-    def halved(self) -> None:
-        """There is nothing to halve."""
 
     def cost(self, d: int) -> int:
         """About that of one gradient and d Hessian-vector products."""
@@ -271,11 +241,6 @@ class GaussHermite(AbstractOracle):
             jnp.asarray(1.0 * len(mean), mean.dtype),
             jnp.ones((), int),
         )
-
-
-def _halved(oracle: Price | Stein) -> AbstractOracle | None:
-    half = oracle.points.halved()
-    return None if half is None else dataclasses.replace(oracle, points=half)
 
 
 def _average(

@@ -1,7 +1,9 @@
 """Time until the best Gaussian of a logistic regression, beside stochastic-gradient peers.
 
     python tests/benchmarks/gaussian.py            the tables, about 12 minutes
-    python tests/benchmarks/gaussian.py --full     peers run for 60 seconds per setting, hours
+    python tests/benchmarks/gaussian.py --full     60 seconds for every longest schedule, an hour
+
+With BENCH_FULL=1 in the environment `make bench` runs it in full.
 
 y ~ Bernoulli(sigmoid(X beta)), beta ~ N(0, I), columns of X standard normal, logits of standard
 deviation 2. Everything is float32; every gap is measured afterwards, in float64, by the exact
@@ -53,8 +55,9 @@ NOTE = (
     "Seconds until within 0.01 nats of the best Gaussian, compilation apart; `gap` is at the end, "
     "exact. Ours: the median of 3 whole fits, Newton path (`start`) and check included. Peers: the "
     "best of 5 learning rates, 0.0003 to 0.03, times 4 lengths of a cosine schedule, one run each, "
-    "the longest of the seconds in `cap`, the search itself not counted; `gap at FBGVI() time` is the smallest of any run by "
-    "then. The floor is the step's derivatives and one eigendecomposition, by themselves. Growth: "
+    "the longest of the seconds in `cap`, the search itself not counted; `gap at FBGVI() time` is "
+    "the smallest of any run by then. The floor is the step's derivatives and one "
+    "eigendecomposition, by themselves. Growth: "
     "a process per row, the second of two fits."
 )
 

@@ -166,8 +166,8 @@ def table(rows: Sequence[Fit]) -> list[str]:
 
 HEAD = """# Every Gaussian method on thirteen posteriors
 
-Written by `tests/reproduce/gaussian.py`. Gap, errors and R are those of the worst start, against the
-best Gaussian in float64; k-hat, gradients and seconds are medians. Seconds leave compilation out.
+Written by `tests/reproduce/gaussian.py`. Gap, errors and R are those of the worst start, against
+the best Gaussian in float64; k-hat, gradients, seconds are medians. Seconds without compilation.
 """
 
 
