@@ -24,6 +24,10 @@ WHY = {
     TOO_FEW_POINTS: "fresh points do not confirm the fit, however many there are",
     NO_DENSITY: "no Gaussian around the start has a finite log density everywhere",
 }
+KINKS = (
+    "The Hessians do not agree with the gradients: the log density has kinks, or bends so sharply "
+    "that few points see it. Use oracle=infer.Stein(), which needs gradients alone"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,14 +80,14 @@ class Certified(AbstractStopping):
         status: Status = "suspect" if near else "failed"
         meaning = f"not converged: {WHY[reason]}"
         meaning += f"; about {shown:.2g} nats from the best Gaussian" if near else ""
-        hint = self.hint(record)
-        return Evidence(name, shown, threshold, status, f"{meaning}. {hint}" if hint else meaning)
+        meaning += f". {KINKS}" if _kinks(record) else ""
+        return Evidence(name, shown, threshold, status, meaning)
 
     def hint(self, record: Record) -> str:
         """A density with kinks, which Hessians cannot see."""
-        if "stats/kink" not in record or not record["stats/kink"][-1] > 0.05:
-            return ""
-        return (
-            "The Hessians do not agree with the gradients: the log density has kinks, so it is not "
-            "twice differentiable. Use oracle=infer.Stein(), which needs gradients alone"
-        )
+        converged = "stats/reason" in record and record["stats/reason"][-1] == CONVERGED
+        return KINKS if converged and _kinks(record) else ""
+
+
+def _kinks(record: Record) -> bool:
+    return "stats/kink" in record and bool(record["stats/kink"][-1] > 0.05)
