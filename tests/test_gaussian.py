@@ -847,7 +847,8 @@ def test_the_step_size_has_a_cap(oracle, x64):
     result = fit(target, algorithm, steps=400)
     largest = np.linalg.eigvalsh(precision).max()
     taken = result.history["step_size"][0]
-    assert (taken[1:] <= 1 / largest + 1e-12).all() and taken[-1] > 0.5 / largest
+    taken = taken[taken > 0][1:]
+    assert (taken <= 1 / largest + 1e-12).all() and taken[-1] > 0.5 / largest
     np.testing.assert_allclose(result.history["largest_curvature"][0, -1], largest, rtol=1e-8)
     covariance = result.posterior.covariance
     np.testing.assert_allclose(covariance, np.linalg.inv(precision), rtol=1e-3)
@@ -1288,6 +1289,7 @@ def test_more_points_compile_nothing(capsys):
     assert (np.diff(points[points > 0]) >= 0).all()
 
 
+@pytest.mark.slow
 def test_new_settings_compile_nothing(capsys):
     first = fit(SCHOOLS, infer.FBGVI(step_size=0.5, tolerance=0.01, init_scale=0.2), steps=40)
     before = len(traces)
@@ -1297,6 +1299,7 @@ def test_new_settings_compile_nothing(capsys):
         np.testing.assert_array_equal(result.history["step_size"][0, 1:].max(), most)
 
 
+@pytest.mark.slow
 def test_chains_are_single_fits(x64, capsys):
     """Each with its own points, and its own number of them."""
     algorithm, target = infer.FBGVI(), infer.from_log_density(eight_schools, jnp.zeros(10))
@@ -1315,6 +1318,7 @@ def test_chains_are_single_fits(x64, capsys):
     assert np.ptp(together.best.mean, axis=0).max() > 1e-6  # but not to the same points
 
 
+@pytest.mark.slow
 def test_three_fits_at_once(capsys):
     many = fit(KNOWN["small"].target(), chains=3)
     one = fit(KNOWN["small"].target(), chains=1)

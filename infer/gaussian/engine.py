@@ -16,7 +16,7 @@ from infer.core.types import PRNGKey
 from infer.families.gaussian import DenseGaussian
 from infer.gaussian import certified, stepwise
 from infer.gaussian.frame import AbstractFrame
-from infer.gaussian.oracle import AbstractOracle, Price, Stein
+from infer.gaussian.oracle import AbstractOracle, GaussHermite, Price, Stein
 from infer.gaussian.rule import Rule
 
 LARGE = 32  # coordinates beyond which d Hessian-vector products cost more than more gradients
@@ -58,15 +58,18 @@ def takes_minibatches(settings: Settings) -> bool:
     return settings.oracle is not None and not settings.oracle.deterministic
 
 
-def _oracle(settings: Settings, d: int) -> AbstractOracle:
+def _oracle(settings: Settings, target: Target) -> AbstractOracle:
+    """The one asked for, else the cheapest that the target allows."""
     if settings.oracle is not None:
         return settings.oracle
-    return Price() if d <= LARGE else Stein()
+    if target.linear is not None:
+        return GaussHermite()
+    return Price() if target.dim <= LARGE else Stein()
 
 
 def init(key: PRNGKey, target: Target, settings: Settings) -> State:
     """The first Gaussian; refuses, while tracing, a target that the oracle cannot serve."""
-    oracle = _oracle(settings, target.dim)
+    oracle = _oracle(settings, target)
     oracle.check(target, settings.name)
     if oracle.deterministic:
         return certified.start(key, target, oracle, settings.frame, settings.init_scale)
@@ -76,7 +79,7 @@ def init(key: PRNGKey, target: Target, settings: Settings) -> State:
 def step(key: PRNGKey, target: Target, state: State, settings: Settings) -> tuple[State, Info]:
     """One step of the engine that the oracle calls for."""
     rule = settings.rule
-    oracle, moving = _oracle(settings, target.dim), settings.frame.moving
+    oracle, moving = _oracle(settings, target), settings.frame.moving
     tolerance = settings.tolerance * max(1.0, target.dim / LARGE)
     if isinstance(state, certified.State):
         longest = jnp.asarray(jnp.inf if settings.step_size is None else settings.step_size)

@@ -63,14 +63,15 @@ class FBGVI(AbstractApproximator):
     points are doubled, six times at most. What cannot be confirmed is reported as not converged.
 
     Cost per step: d + 1 gradients at each of max(256, 4 d) points up to 32 coordinates, one
-    gradient beyond (`oracle`); and O(d^3). On posteriors close to Gaussian, 5 to 10 steps.
+    gradient beyond, n (32 + d^2) flops for generalized linear models (`oracle`); and O(d^3). On
+    posteriors close to Gaussian, 5 to 10 steps.
 
     Args:
         oracle: how expectations are computed. `Price()` with Hessians; `Stein()` with gradients
             alone; `GaussHermite()` exactly, for targets of `infer.from_glm`. With new points at
             every step, as in `Price(points=infer.Independent(8))`, the fit is stochastic,
-            allows minibatches, and averages. None is `Price()` up to 32 coordinates and `Stein()`
-            beyond.
+            allows minibatches, and averages. None is `GaussHermite()` for targets of
+            `infer.from_glm`, otherwise `Price()` up to 32 coordinates and `Stein()` beyond.
         step_size: eta, > 0, never more than 1 / lambda_max(S): larger steps converge to a wrong
             covariance. None takes the largest, or with new points 0.5 / lambda_max / (1 + t / 30).
         frame: coordinates of the steps: `MovingFrame()`; `LaplaceFrame()`, `DiagonalFrame()` or
