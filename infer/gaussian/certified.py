@@ -184,7 +184,8 @@ def step(
     )
     words = jnp.where(checking, jax.random.key_data(key), state.key)
     level = jnp.where(done, -1, state.level)
-    found = oracle.expect(jax.random.wrap_key_data(words), target, mean, factor, level)
+    points_key = jax.random.wrap_key_data(words, impl=jax.random.key_impl(key))
+    found = oracle.expect(points_key, target, mean, factor, level)
     frame = None if moving_frame else state.frame
     trial = _point(mean, factor, log_det, found, frame)
 
