@@ -108,7 +108,8 @@ class Laplace(AbstractApproximator):
                 "Laplace needs Hessian-vector products, which JAX cannot form for this log "
                 "density. Write infer.FBGVI(oracle=infer.Stein()), which needs gradients alone."
             )
-        return newton.begin(target, target.initial(key), 1.0)
+        path = newton.begin(target, target.initial(key), 1.0)
+        return eqx.tree_at(lambda p: p.score, path, jnp.zeros_like(path.score))  # none is kept
 
     def step(self, key: PRNGKey, target: Target, state: newton.Path) -> tuple[newton.Path, Info]:
         """One Newton step; none after the end."""
