@@ -3,6 +3,7 @@
 Nothing here imports `infer`: the shape checker has to be in place before the package is.
 """
 
+import gc
 import os
 from pathlib import Path
 
@@ -19,6 +20,21 @@ jax.config.update("jax_num_cpu_devices", 4)
 if cache := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     Path(cache).mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", cache)
+
+
+# A compiled program takes some memory maps, of which Linux allows a process 65,530; a worker that
+# runs out of them crashes.
+MAPS = Path("/proc/self/maps")
+MANY_MAPS = 30_000
+
+
+@pytest.fixture(autouse=True)
+def _few_compiled_programs():
+    """Forget compiled programs when there are too many; the folder still has them."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture

@@ -226,6 +226,8 @@ def main() -> None:
     for row in wanted:
         if identity(row) in rows:
             continue
+        if row["start"] == 0:
+            jax.clear_caches()  # programs of other fits, whose memory maps add up to too many
         method = methods()[row["method"]]
         row |= fit(Path(given.database), row["posterior"], method, row["precision"], row["start"])
         rows[identity(row)] = row
