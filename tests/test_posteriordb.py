@@ -26,3 +26,17 @@ def test_nuts_agrees_with_the_reference(posteriordb, name):
         assert abs(np.log(ours.std() / draws.std())) < 0.1, stan
         compared += 1
     assert compared == len(reference) > 2
+
+
+@pytest.mark.parametrize("name", ["arK-arK", "kidiq-kidscore_momiq", "earnings-logearn_height"])
+@pytest.mark.parametrize("method", [infer.FBGVI, infer.NaturalGradientVI])
+def test_the_best_gaussian_agrees_with_the_reference(posteriordb, name, method):
+    """On regressions whose raw condition numbers are 100, 500,000 and 1,400,000."""
+    target = posteriors.load(posteriordb, name)
+    result = infer.fit(target, method(), key=0, draws=40_000, progress=False)
+    assert result.verdict.status == "ok", result.verdict
+    errors = posteriors.compare(
+        result.draws(), name, posteriors.reference(posteriordb, name)
+    ).values()
+    assert max(abs(error.mean) for error in errors) < 0.06
+    assert max(abs(error.log_sd) for error in errors) < 0.05
