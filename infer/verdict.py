@@ -70,10 +70,11 @@ def judge(sample: Sample) -> tuple[Evidence, ...]:
     else:
         regression = score_regression(sample.z, sample.score, independent=sample.independent)
         evidence = [_scores(regression, sample), _tail(regression)]
+        if sample.log_q is not None:
+            far = f"{regression.divergence:.2g}, 0 where the posterior is this Gaussian"
+            meaning = f"mean squared difference of the whitened scores of fit and posterior: {far}"
+            evidence += [Evidence("score divergence", regression.divergence, "", "info", meaning)]
     if sample.log_q is not None:
-        far = f"{regression.divergence:.2g}, 0 where the posterior is this Gaussian"
-        meaning = f"mean squared difference of the whitened scores of fit and posterior: {far}"
-        evidence += [Evidence("score divergence", regression.divergence, "", "info", meaning)]
         evidence += _weights(sample.log_prob - sample.log_q, sample.z.shape[-1])
     return tuple(evidence)
 

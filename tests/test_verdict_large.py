@@ -323,3 +323,13 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
 def test_a_hundred_thousand_coordinates_fit_into_one_and_a_half_gigabytes():
     done = subprocess.run([sys.executable, "-c", WHOLE], capture_output=True, text=True, check=True)
     assert int(done.stdout.split()[-1]) < 1500
+
+
+def test_draws_with_a_density_are_weighed_above_the_limit():
+    d = verdict.LARGE + 1
+    z = np.random.default_rng(0).normal(size=(1, 1000, d))
+    log_p = -0.5 * np.sum(z**2, axis=-1)
+    names = [f"x[{i}]" for i in range(d)]
+    sample = verdict.Sample(z, log_p, -z, log_p, names, independent=True, hint="")
+    evidence = {e.name: e for e in verdict.judge(sample)}
+    assert evidence["score regression"].status == "ok" and evidence["KL gap"].value == 0
