@@ -1,6 +1,7 @@
 """Hyper-parameters as strongly typed arrays, refused at construction where they cannot work."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax.core import Tracer
@@ -32,3 +33,20 @@ def fraction(name: str, example: float) -> Callable[[float | int | Array], Array
         return jnp.asarray(value, jnp.zeros(()).dtype)
 
     return convert
+
+
+def optional_positive(name: str, example: float) -> Callable[[Any], Any]:
+    """A field converter like `positive` that lets None through."""
+    convert = positive(name, example)
+    return lambda value: None if value is None else convert(value)
+
+
+def check_count(
+    owner: str, name: str, value: Any, example: int, least: int = 1, optional: bool = False
+) -> None:
+    """Refuse what is no whole number of at least `least`; `optional` lets None through."""
+    if optional and value is None:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        wanted = f"{name} >= {least}" + (" or None" if optional else "")
+        raise ValueError(f"{owner} needs {wanted}, got {value!r}; write {name}={example}.")

@@ -17,11 +17,16 @@ class AbstractStopping(ABC):
 
     It reads one chain's record and nothing else, at fixed step numbers, so neither chunk size nor
     progress can move it. Rules are compared and hashed by their settings: frozen dataclasses.
+
+    Attributes:
+        every: steps between looks, >= 1.
     """
 
-    @abstractmethod
+    every: int
+
     def looks_at(self, thin: int) -> int:
-        """Steps between looks at a run recorded every `thin` steps, a multiple of `thin`."""
+        """Steps between looks at a run recorded every `thin` steps: `every`, rounded up."""
+        return -(-self.every // thin) * thin
 
     @abstractmethod
     def look(self, record: Record, thin: int) -> Ending | None:
@@ -67,10 +72,6 @@ class LossSettled(AbstractStopping):
                 f"LossSettled needs tolerance > 0, minimum >= 40 and every >= 1, got {self}. "
                 "To take every step write `stopping=None`."
             )
-
-    def looks_at(self, thin: int) -> int:
-        """Steps between checks of a run recorded every `thin` steps: `every`, rounded up."""
-        return -(-self.every // thin) * thin
 
     def look(self, record: Record, thin: int) -> Ending | None:
         """Converged, once the loss has settled."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 import equinox as eqx
 
 from infer.core.algorithm import AbstractSampler, Info
-from infer.core.checks import fraction, positive
+from infer.core.checks import check_count, fraction, positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.external.hamiltonian import (
@@ -54,9 +54,7 @@ class NUTS(AbstractSampler):
         """Say what to install; refuse what could only fail later."""
         require_blackjax("NUTS")
         check_preconditioner(self.preconditioner, "NUTS")
-        n = self.max_doublings
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"NUTS needs max_doublings >= 1, got {n!r}; write max_doublings=10.")
+        check_count("NUTS", "max_doublings", self.max_doublings, 10)
 
     def init(self, key: PRNGKey, target: Target) -> HamiltonianState:
         """The state at `target.initial(key)`."""

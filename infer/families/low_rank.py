@@ -5,11 +5,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from infer.core.checks import positive
+from infer.core.checks import check_count, positive
 from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
+from infer.families.gaussian import LOG_2PI
 
-LOG_2PI = 1.8378770664093453
 MOST = 32  # the largest rank that is chosen where none was given
 FIRST = 0.1  # spread of the first loadings, in units of the first standard deviation
 
@@ -127,9 +127,7 @@ class LowRank(AbstractFamily):
 
     def __check_init__(self) -> None:
         """Refuse what is no rank."""
-        r = self.rank
-        if r is not None and (not isinstance(r, int) or isinstance(r, bool) or r < 1):
-            raise ValueError(f"LowRank needs rank >= 1 or None, got {r!r}; write rank=5.")
+        check_count("LowRank", "rank", self.rank, 5, optional=True)
 
     def init(self, key: PRNGKey, start: Vector) -> LowRankGaussian:
         """N(start, scale^2 (I + W W^T)) with independent entries N(0, 0.01 / r) in W."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from infer.core.algorithm import AbstractApproximator, Info
-from infer.core.checks import positive
+from infer.core.checks import check_count, positive
 from infer.core.stopping import AbstractStopping, LossSettled
 from infer.core.target import Target
 from infer.core.types import Count, Flag, Points, PRNGKey, Scalar, Vector
@@ -172,9 +172,7 @@ class BaM(AbstractApproximator):
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""
-        n = self.n_samples
-        if n is not None and (not isinstance(n, int) or isinstance(n, bool) or n < 2):
-            raise ValueError(f"BaM needs n_samples >= 2 or None, got {n!r}; write n_samples=16.")
+        check_count("BaM", "n_samples", self.n_samples, 16, least=2, optional=True)
         if not isinstance(self.constant, bool):
             raise TypeError(f"BaM needs constant=True or False, got {self.constant!r}.")
 

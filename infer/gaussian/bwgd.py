@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from infer.core.algorithm import AbstractApproximator, Info
-from infer.core.checks import positive
+from infer.core.checks import optional_positive, positive
 from infer.core.stopping import AbstractStopping
 from infer.core.target import Target
 from infer.core.types import PRNGKey, Scalar, Vector
@@ -59,7 +59,7 @@ class BWGD(AbstractApproximator):
     """
 
     oracle: AbstractOracle | None = None
-    step_size: Any = eqx.field(converter=engine.optional_positive, default=None)
+    step_size: Any = eqx.field(converter=optional_positive("step_size", 1.0), default=None)
     frame: AbstractFrame = eqx.field(default_factory=MovingFrame)
     tolerance: Array = eqx.field(converter=positive("tolerance", 0.001), default=0.001)
     init_scale: Array = eqx.field(converter=positive("init_scale", 0.1), default=0.1)

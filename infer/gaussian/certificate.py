@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from infer.core.checks import check_count
 from infer.core.evidence import Evidence, Status
 from infer.core.outcome import Ending
 from infer.core.stopping import AbstractStopping, Record
@@ -46,12 +47,7 @@ class Certified(AbstractStopping):
 
     def __post_init__(self) -> None:
         """Refuse a rule that never looks."""
-        if self.every < 1:
-            raise ValueError(f"Certified needs every >= 1, got {self.every}.")
-
-    def looks_at(self, thin: int) -> int:
-        """`every`, rounded up to a multiple of `thin`."""
-        return -(-self.every // thin) * thin
+        check_count("Certified", "every", self.every, 5)
 
     def look(self, record: Record, thin: int) -> Ending | None:
         """The end that the algorithm recorded."""

@@ -21,13 +21,13 @@ from jaxtyping import Array, Float, UInt
 from infer.core.algorithm import Info
 from infer.core.target import Target
 from infer.core.types import Count, Flag, PRNGKey, Scalar, Vector
+from infer.families.gaussian import LOG_2PI
 from infer.gaussian.frame import AbstractFrame
 from infer.gaussian.oracle import AbstractOracle, Expectations
 from infer.gaussian.rule import Rule, in_fixed_frame
 
 Tree = TypeVar("Tree")
 
-LOG_2PI = 1.8378770664093453
 INNER = 200  # evaluations on one set of points
 HALVINGS = 15
 PATIENCE = 4  # steps that oscillate in a row, after which the largest step is halved

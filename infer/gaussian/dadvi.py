@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from infer.core.algorithm import AbstractApproximator, Info
-from infer.core.checks import positive
+from infer.core.checks import check_count, positive
+from infer.core.control import in_blocks, when
 from infer.core.evidence import Evidence
 from infer.core.outcome import Ending
 from infer.core.posterior import AbstractDistribution
@@ -45,13 +46,8 @@ class NewtonSettled(AbstractStopping):
     every: int = 5
 
     def __post_init__(self) -> None:
-        """Refuse a rule that could never be evaluated."""
-        if self.every < 1:
-            raise ValueError(f"NewtonSettled needs every >= 1, got {self}; write every=5.")
-
-    def looks_at(self, thin: int) -> int:
-        """Steps between looks: `every`, rounded up to a multiple of `thin`."""
-        return -(-self.every // thin) * thin
+        """Refuse a rule that never looks."""
+        check_count("NewtonSettled", "every", self.every, 5)
 
     def look(self, record: Record, thin: int) -> Ending | None:
         """Converged or given up, as the last record says."""
@@ -167,13 +163,8 @@ class DADVI(AbstractApproximator):
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""
-        for name, least in (("n_samples", 2), ("cg_steps", 1)):
-            n = getattr(self, name)
-            if not isinstance(n, int) or isinstance(n, bool) or n < least:
-                example = type(self).__dataclass_fields__[name].default
-                raise ValueError(
-                    f"DADVI needs {name} >= {least}, got {n!r}; write {name}={example}."
-                )
+        check_count("DADVI", "n_samples", self.n_samples, 30, least=2)
+        check_count("DADVI", "cg_steps", self.cg_steps, 200)
 
     def init(self, key: PRNGKey, target: Target) -> _State:
         """The fixed draws, and N(start, scale^2 I) at `target.initial(key)`."""
@@ -213,14 +204,8 @@ class DADVI(AbstractApproximator):
 
     def step(self, key: PRNGKey, target: Target, state: _State) -> tuple[_State, Info]:
         """One iteration of the trust region; nothing once converged. The key is not used."""
-        # A loop of one turn or none is a condition that stays one under vmap.
         state = dataclasses.replace(state, spent=jnp.zeros((), jnp.int32))
-        first = (state, ~state.converged)
-        state, _ = jax.lax.while_loop(
-            lambda carry: carry[1],
-            lambda carry: (self._newton(target, carry[0]), jnp.asarray(False)),
-            first,
-        )
+        state = when(~state.converged, lambda state: self._newton(target, state), state)
         stats = {
             "decrement": state.decrement,
             "radius": state.radius,
@@ -269,12 +254,7 @@ class DADVI(AbstractApproximator):
         )
         if moved.factor is not None:
             moved = dataclasses.replace(moved, factor=jnp.diag(moved.scale))
-        last, _ = jax.lax.while_loop(
-            lambda carry: carry[1],
-            lambda carry: (self._conclude(target, carry[0]), jnp.asarray(False)),
-            (moved, moved.converged),
-        )
-        return last
+        return when(moved.converged, lambda state: self._conclude(target, state), moved)
 
     def _derivatives(self, target: Target, state: _State) -> tuple[Move, Operator]:
         """Gradient of the objective in the local coordinates, and products with its Hessian."""
@@ -311,7 +291,7 @@ class DADVI(AbstractApproximator):
         parts = jax.vmap(part)(state.noise)
         if state.factor is not None:
             eye = jnp.eye(2 * d, dtype=state.mean.dtype)
-            hessian = jax.lax.map(product, eye, batch_size=BLOCK)
+            hessian = in_blocks(product, eye, BLOCK)
             root = jnp.linalg.cholesky((hessian + hessian.T) / 2)
             # The block of m comes last, so its inverse is that of the last corner of the root.
             corner = jax.scipy.linalg.solve_triangular(root[d:, d:], eye[d:, d:], lower=True)

@@ -4,13 +4,12 @@ Fixed points or exact expectations make the objective deterministic, and the fit
 (`certified.py`); new points at every step make it noisy (`stepwise.py`).
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array
 
 from infer.core.algorithm import Info
-from infer.core.checks import positive
 from infer.core.target import Target
 from infer.core.types import PRNGKey
 from infer.families.gaussian import DenseGaussian
@@ -34,11 +33,6 @@ class Settings(NamedTuple):
     frame: AbstractFrame
     tolerance: Array
     init_scale: Array
-
-
-def optional_positive(value: Any) -> Any:
-    """A field converter for a step size, which may be left to the method."""
-    return None if value is None else positive("step_size", 1.0)(value)
 
 
 def check(settings: Settings) -> None:

@@ -7,14 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from infer.core.algorithm import AbstractApproximator, Info
-from infer.core.checks import positive
+from infer.core.checks import check_count, positive
 from infer.core.stopping import AbstractStopping, LossSettled
 from infer.core.target import Target
 from infer.core.types import Count, Points, PRNGKey, Scalar
 from infer.families.gaussian import DenseGaussian
 from infer.gaussian.bam import Matrix, Update, Weights, draw, in_span, move
-
-AVERAGING = 8.0  # the average looks back over roughly the last tenth of the run
+from infer.optimizers.averaging import average
 
 
 def match_each(u: Points, h: Points, weight: Weights) -> Update:
@@ -102,9 +101,7 @@ class GSM(AbstractApproximator):
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""
-        n = self.n_samples
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"GSM needs n_samples >= 1, got {n!r}; write n_samples=16.")
+        check_count("GSM", "n_samples", self.n_samples, 16)
 
     def init(self, key: PRNGKey, target: Target) -> _State:
         """N(start, init_scale^2 I)."""
@@ -120,9 +117,7 @@ class GSM(AbstractApproximator):
         q, good = move(state.q, shift, factor, batch.rejected < self.n_samples)
         # Factors of one covariance differ by rotations: only triangular ones can be averaged.
         q = DenseGaussian(q.mean, triangular(q.factor))
-        weight = ((AVERAGING + 1) / (state.t + 1 + AVERAGING)).astype(q.mean.dtype)
-        average = jax.tree.map(lambda old, new: old + weight * (new - old), state.average, q)
-        after = _State(q, average, state.t + 1)
+        after = _State(q, average(state.average, q, state.t), state.t + 1)
         after = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, state)
         stats = {"divergence": batch.divergence, "rejected": batch.rejected}
         return after, Info(batch.loss, jnp.asarray(self.n_samples), stats)

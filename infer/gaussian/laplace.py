@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from infer.core.algorithm import AbstractApproximator, Info
-from infer.core.checks import positive
+from infer.core.checks import check_count, positive
 from infer.core.evidence import Evidence
 from infer.core.outcome import Ending
 from infer.core.stopping import AbstractStopping, Record
@@ -30,9 +30,9 @@ class ModeFound(AbstractStopping):
 
     every: int = 5
 
-    def looks_at(self, thin: int) -> int:
-        """`every`, rounded up to a multiple of `thin`."""
-        return -(-self.every // thin) * thin
+    def __post_init__(self) -> None:
+        """Refuse a rule that never looks."""
+        check_count("ModeFound", "every", self.every, 5)
 
     def look(self, record: Record, thin: int) -> Ending | None:
         """The end that the algorithm recorded."""

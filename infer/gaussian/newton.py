@@ -1,12 +1,11 @@
 """A path to the mode that needs no step size, and the best Gaussian met on the way."""
 
-from collections.abc import Callable
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from infer.core.control import in_blocks
 from infer.core.target import Target
 from infer.core.types import Count, Points, PRNGKey, Scalar, Vector
 from infer.gaussian.points import Sobol, whitener
@@ -83,20 +82,6 @@ def twice_differentiable(target: Target) -> bool:
     except (TypeError, ValueError):  # the latter from callbacks
         return False
     return True
-
-
-def in_blocks(function: Callable[[Vector], Array], x: Points, most: int) -> Array:
-    """The values of a function at the rows of x, at most so many at once.
-
-    `jax.lax.map` does this too, but compiles the function once more for the rows left over.
-    """
-    blocks = -(-len(x) // most)
-    if blocks == 1:
-        return jax.vmap(function)(x)
-    fill = jnp.zeros((-len(x) % blocks, x.shape[1]), x.dtype)
-    stacked = jnp.concatenate([x, fill]).reshape(blocks, -1, x.shape[1])
-    values = jax.lax.map(jax.vmap(function), stacked)
-    return values.reshape(-1, *values.shape[2:])[: len(x)]
 
 
 def step(target: Target, path: Path, tolerance: Array | float, u: Points | None) -> Path:

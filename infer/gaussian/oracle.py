@@ -21,9 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from infer.core.checks import check_count
+from infer.core.control import in_blocks
 from infer.core.target import Target
 from infer.core.types import Count, Points, PRNGKey, Scalar, Vector
-from infer.gaussian.newton import COLUMNS, in_blocks, twice_differentiable
+from infer.gaussian.newton import COLUMNS, twice_differentiable
 from infer.gaussian.points import CHUNK, AbstractPoints, Sobol, inside, whitener
 
 
@@ -193,10 +195,7 @@ class GaussHermite(AbstractOracle):
 
     def __check_init__(self) -> None:
         """Refuse a rule without nodes."""
-        if not isinstance(self.nodes, int) or self.nodes < 2:
-            raise ValueError(
-                f"GaussHermite needs nodes >= 2, an integer, got {self.nodes!r}; write nodes=32."
-            )
+        check_count("GaussHermite", "nodes", self.nodes, 32, least=2)
 
     def cost(self, d: int) -> int:
         """About that of one gradient and d Hessian-vector products."""

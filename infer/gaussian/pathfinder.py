@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from infer.core.algorithm import AbstractApproximator, Info
+from infer.core.checks import check_count
+from infer.core.control import when
 from infer.core.evidence import Evidence
 from infer.core.outcome import Ending
 from infer.core.posterior import AbstractDistribution, Draws
@@ -37,13 +39,8 @@ class PathEnded(AbstractStopping):
     every: int = 10
 
     def __post_init__(self) -> None:
-        """Refuse a rule that could never be evaluated."""
-        if self.every < 1:
-            raise ValueError(f"PathEnded needs every >= 1, got {self.every}; write every=10.")
-
-    def looks_at(self, thin: int) -> int:
-        """Steps between looks: `every`, rounded up to a multiple of `thin`."""
-        return -(-self.every // thin) * thin
+        """Refuse a rule that never looks."""
+        check_count("PathEnded", "every", self.every, 10)
 
     def look(self, record: Record, thin: int) -> Ending | None:
         """Converged, once the path has ended."""
@@ -289,12 +286,8 @@ class Pathfinder(AbstractApproximator):
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""
-        for name, example in (("history", 20), ("n_samples", 25)):
-            n = {"history": self.history, "n_samples": self.n_samples}[name]
-            if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-                raise ValueError(
-                    f"Pathfinder needs {name} >= 1, got {n!r}; write {name}={example}."
-                )
+        check_count("Pathfinder", "history", self.history, 20)
+        check_count("Pathfinder", "n_samples", self.n_samples, 25)
 
     def init(self, key: PRNGKey, target: Target) -> _State:
         """N(x, I) at `target.initial(key)`, with the steepest descent as direction."""
@@ -325,15 +318,9 @@ class Pathfinder(AbstractApproximator):
 
     def step(self, key: PRNGKey, target: Target, state: _State) -> tuple[_State, Info]:
         """One iteration of L-BFGS and one candidate; nothing once the path has ended."""
-
-        # A loop of no or one turn: under `vmap` it ends when all paths have, which a `cond`,
-        # computed in both branches there, would not.
-        def turn(c: tuple[_State, Count, Flag]) -> tuple[_State, Count, Flag]:
-            moved, gradients = self._move(target, c[0])
-            return moved, gradients, jnp.asarray(True)
-
-        first = (state, jnp.asarray(0), jnp.asarray(False))
-        state, gradients, _ = jax.lax.while_loop(lambda c: ~c[0].ended & ~c[2], turn, first)
+        state, gradients = when(
+            ~state.ended, lambda c: self._move(target, c[0]), (state, jnp.asarray(0))
+        )
         stats = {
             "elbo": state.elbo,
             "objective": state.value,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt
 
+from infer.core.checks import check_count
 from infer.core.types import Count, Points, PRNGKey
 
 CHUNK = 128  # points at once, mirror images not counted
@@ -75,7 +76,7 @@ class Sobol(AbstractPoints):
 
     def __check_init__(self) -> None:
         """Refuse a set that cannot have mirror images."""
-        _at_least("Sobol", self.n, 2)
+        check_count("Sobol", "n", self.n, 256, least=2)
 
     def size(self, d: int) -> int:
         """At least 2 d, so that the second moment is far from singular."""
@@ -122,7 +123,7 @@ class Independent(AbstractPoints):
     white: ClassVar[bool] = False
 
     def __init__(self, n: int = 8, mirrored: bool | None = None) -> None:
-        _at_least("Independent", n, 1)
+        check_count("Independent", "n", n, 8)
         self.n = n
         self.mirrored = n > 1 if mirrored is None else mirrored
         if self.mirrored and n % 2:
@@ -185,11 +186,6 @@ class Cubature(AbstractPoints):
         """Rows of sqrt(d) I."""
         number = j * rows + jnp.arange(rows)
         return jnp.where(number[:, None] == jnp.arange(d), jnp.sqrt(1.0 * d), 0.0)
-
-
-def _at_least(name: str, n: int, least: int) -> None:
-    if not isinstance(n, int) or isinstance(n, bool) or n < least:
-        raise ValueError(f"{name} needs n >= {least}, an integer, got {n!r}; write {name}(n=256).")
 
 
 def sobol_directions(d: int, digits: int) -> UInt[np.ndarray, "digits d"]:

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from infer.core.algorithm import AbstractApproximator, Info
-from infer.core.checks import positive
+from infer.core.checks import check_count, optional_positive, positive
 from infer.core.stopping import AbstractStopping, LossSettled
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.families.gaussian import LOG_2PI, CholeskyGaussian
+from infer.optimizers.averaging import average
 
-AVERAGING = 8.0  # the average looks back over roughly the last tenth of the run
 FIRST_REACH = 1e-6  # DoWG's first guess of the distance to the answer, relative to the start
 
 
@@ -125,7 +125,7 @@ class ProximalVI(AbstractApproximator):
 
     n_samples: int = eqx.field(static=True, default=8)
     step_size: Scalar | None = eqx.field(
-        converter=lambda v: None if v is None else positive("step_size", 0.01)(v), default=None
+        converter=optional_positive("step_size", 0.01), default=None
     )
     path: bool = eqx.field(static=True, default=False)
     hessian: bool = eqx.field(static=True, default=False)
@@ -141,9 +141,7 @@ class ProximalVI(AbstractApproximator):
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""
-        n = self.n_samples
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"ProximalVI needs n_samples >= 1, got {n!r}; write n_samples=8.")
+        check_count("ProximalVI", "n_samples", self.n_samples, 8)
         for name, value in (("path", self.path), ("hessian", self.hessian)):
             if not isinstance(value, bool):
                 raise TypeError(f"ProximalVI needs {name}=True or False, got {value!r}.")
@@ -170,9 +168,8 @@ class ProximalVI(AbstractApproximator):
         moved = jax.tree.map(lambda x, g: x - step * g, q, gradient)
         diagonal = prox_entropy(jnp.diagonal(moved.factor), step)
         new = Parameters(moved.mean, jnp.tril(moved.factor, -1) + jnp.diag(diagonal))
-        weight = ((AVERAGING + 1) / (state.t + 1 + AVERAGING)).astype(loss.dtype)
-        average = jax.tree.map(lambda old, x: old + weight * (x - old), state.average, new)
-        after = _State(new, average, state.start, reach, total, state.t + 1)
+        mean = average(state.average, new, state.t)
+        after = _State(new, mean, state.start, reach, total, state.t + 1)
         good = jnp.all(
             jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves((after, loss))])
         ) & jnp.all(diagonal > 0)

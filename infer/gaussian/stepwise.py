@@ -12,12 +12,13 @@ from jaxtyping import Array, Float
 from infer.core.algorithm import Info
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.gaussian.certified import CONVERGED, LOG_2PI, MINIBATCH, RUNNING
+from infer.families.gaussian import LOG_2PI
+from infer.gaussian.certified import CONVERGED, MINIBATCH, RUNNING
 from infer.gaussian.frame import AbstractFrame
 from infer.gaussian.oracle import AbstractOracle, Expectations
 from infer.gaussian.rule import Rule, in_fixed_frame, in_moving_frame
+from infer.optimizers.averaging import average
 
-AVERAGING = 8.0  # the average looks back over roughly the last tenth of the run
 MEMORY = 0.95  # of running means of the largest curvature and of the residual
 DECAY = 30.0  # steps until the step size has halved, where none is given
 SHORTEST = 50  # steps before the running mean of the residual is believed
@@ -96,7 +97,7 @@ def step(
     rate = 0.5 / (1 + state.t / DECAY) / seen if step_size is None else step_size
     eta = jnp.minimum(rate, 1 / seen).astype(largest.dtype)
     mean, factor = go(eta)
-    weight = (AVERAGING + 1) / (state.t + 1 + AVERAGING)
+    answer = (state.mean_average, state.factor_average)
 
     memory = jnp.where(first, 0.0, MEMORY)
     gap = memory * state.gap + (1 - memory) * cross / 2
@@ -110,8 +111,7 @@ def step(
         state.frame,
         mean,
         factor,
-        state.mean_average + weight * (mean - state.mean_average),
-        state.factor_average + weight * (factor - state.factor_average),
+        *average(answer, (mean, factor), state.t),
         seen,
         gap,
         gap_square,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from infer.core.algorithm import AbstractApproximator, Info
+from infer.core.checks import check_count
 from infer.core.posterior import AbstractDistribution, AbstractFamily
 from infer.core.stopping import LossSettled
 from infer.core.target import Target
@@ -16,9 +17,8 @@ from infer.families.gaussian import FullRank, MeanField
 from infer.objectives.engine import estimate
 from infer.objectives.estimator import AbstractEstimator, Reparam
 from infer.objectives.objective import AbstractObjective, ReverseKL
+from infer.optimizers.averaging import average
 from infer.optimizers.optimizer import Optimizer, check_optimizer, optimizer
-
-AVERAGING = 8.0  # the average looks back over roughly the last tenth of the run
 
 
 class _State(eqx.Module):
@@ -82,9 +82,7 @@ class VI(AbstractApproximator):
                 f"VI needs estimator=infer.Reparam() or infer.Path(), got {self.estimator!r}."
             )
         check_optimizer(self.optimizer, "VI")
-        n = self.n_samples
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise ValueError(f"VI needs n_samples >= 1, got {n!r}; write n_samples=8.")
+        check_count("VI", "n_samples", self.n_samples, 8)
 
     def init(self, key: PRNGKey, target: Target) -> _State:
         """The family's first member at `target.initial(key)`."""
@@ -101,12 +99,8 @@ class VI(AbstractApproximator):
         before: Any = state.q
         updates, opt_state = self.optimizer.update(descent, state.optimizer, before)
         q = jax.tree.map(jnp.add, before, updates)
-        weight = (AVERAGING + 1) / (state.t + 1 + AVERAGING)
-        average = jax.tree.map(
-            lambda old, new: old + weight.astype(old.dtype) * (new - old), state.average, q
-        )
         info = Info(-value, jnp.asarray(self.n_samples), {})
-        return _State(q, average, opt_state, state.t + 1), info
+        return _State(q, average(state.average, q, state.t), opt_state, state.t + 1), info
 
     def posterior(self, state: _State) -> AbstractDistribution:
         """The averaged member of the family."""
