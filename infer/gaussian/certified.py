@@ -24,7 +24,12 @@ from infer.core.types import Count, Flag, PRNGKey, Scalar, Vector
 from infer.families.gaussian import LOG_2PI
 from infer.gaussian.frame import AbstractFrame
 from infer.gaussian.oracle import AbstractOracle, Expectations
-from infer.gaussian.rule import Rule, in_fixed_frame
+from infer.gaussian.rule import (
+    Rule,
+    largest_in_frame,
+    step_in_fixed_frame,
+    step_in_moving_frame,
+)
 
 Tree = TypeVar("Tree")
 
@@ -120,9 +125,8 @@ def start(
     log_det = jnp.linalg.slogdet(path.factor)[1]
     found = jnp.isfinite(path.score)
     value = jnp.where(found, path.score - 0.5 * d * (1 + LOG_2PI), path.value)
-    mean = jnp.where(found, path.mean, path.x)
     first = Point(
-        mean,
+        path.mean,
         path.factor,
         log_det,
         value,
@@ -219,25 +223,20 @@ def _propose(state: State, rule: Rule) -> tuple[Vector, Array, Scalar]:
     a, b = rule.multipliers(here.lam, eta)
     log_a = jnp.log(jnp.maximum(a, jnp.finfo(a.dtype).tiny))
     log_a = jnp.where(plain, log_a, jnp.clip(times * log_a, -1.0, 1.0))
-    shift = here.factor @ (here.vectors @ (b * (here.vectors.T @ here.gradient)))
-    factor = here.factor @ ((here.vectors * jnp.exp(log_a)) @ here.vectors.T)
-    return here.mean - times * shift, factor, here.log_det + jnp.sum(log_a)
+    mean, factor = step_in_moving_frame(
+        here.mean, here.factor, here.gradient, here.vectors, jnp.exp(log_a), times * b
+    )
+    return mean, factor, here.log_det + jnp.sum(log_a)
 
 
 def _propose_fixed(state: State, rule: Rule) -> tuple[Vector, Array, Scalar]:
     """A plain step in a frame that stays where it is."""
-    _, go = in_fixed_frame(rule, state.now.mean, state.now.factor, state.frame, _seen(state.now))
-    mean, factor = go(state.eta)
-    return mean, factor, jnp.linalg.slogdet(factor)[1]
-
-
-def _seen(point: Point) -> Expectations:
-    """What the oracle said of a Gaussian, as far as a step needs it."""
-    curvature = (point.vectors * point.lam) @ point.vectors.T
-    none = jnp.zeros_like(point.residual)
-    return Expectations(
-        none, point.values, point.gradient, curvature, curvature, none, jnp.zeros((), int)
+    now = state.now
+    curvature = (now.vectors * now.lam) @ now.vectors.T
+    mean, factor = step_in_fixed_frame(
+        rule, now.mean, now.factor, state.frame, now.gradient, curvature, state.eta
     )
+    return mean, factor, jnp.linalg.slogdet(factor)[1]
 
 
 def _point(
@@ -253,10 +252,7 @@ def _point(
     residual = jnp.where(bad, jnp.inf, residual)
     largest = jnp.max(jnp.abs(lam))
     if frame is not None:
-        inverse = jnp.linalg.solve(factor, frame)
-        there = inverse.T @ ((vectors * lam) @ vectors.T) @ inverse
-        there = jnp.where(bad, jnp.eye(d), (there + there.T) / 2)
-        largest = jnp.max(jnp.abs(jnp.linalg.eigvalsh(there)))
+        largest = largest_in_frame(factor, frame, (vectors * lam) @ vectors.T)
     return Point(
         mean,
         factor,

@@ -17,13 +17,16 @@ class AbstractFrame(eqx.Module):
 
     Attributes:
         moving: True if the frame is that of the current q, renewed at every step.
+        searching: True if the first Gaussian is looked for on a Newton path; otherwise it is
+            N(x, scale^2 I) at the start x, as in the papers.
     """
 
     moving: eqx.AbstractClassVar[bool]
+    searching: eqx.AbstractClassVar[bool]
 
-    @abstractmethod
     def path(self, key: PRNGKey, target: Target, x: Vector, scale: Array) -> Path:
         """How to get from x to the first Gaussian."""
+        return follow(key, target, x, scale) if self.searching else begin(target, x, scale)
 
     @abstractmethod
     def factor(self, path: Path) -> Float[Array, "d d"]:
@@ -38,10 +41,7 @@ class MovingFrame(AbstractFrame):
     """
 
     moving: ClassVar[bool] = True
-
-    def path(self, key: PRNGKey, target: Target, x: Vector, scale: Array) -> Path:
-        """A Newton path."""
-        return follow(key, target, x, scale)
+    searching: ClassVar[bool] = True
 
     def factor(self, path: Path) -> Float[Array, "d d"]:
         """The identity: nothing is mapped."""
@@ -52,10 +52,7 @@ class IdentityFrame(AbstractFrame):
     """The coordinates of the target as they are: the methods of the papers."""
 
     moving: ClassVar[bool] = False
-
-    def path(self, key: PRNGKey, target: Target, x: Vector, scale: Array) -> Path:
-        """None: N(x, scale^2 I), as in the papers."""
-        return begin(target, x, scale)
+    searching: ClassVar[bool] = False
 
     def factor(self, path: Path) -> Float[Array, "d d"]:
         """The identity."""
@@ -66,10 +63,7 @@ class LaplaceFrame(AbstractFrame):
     """The inverse root of the Hessian where the Newton path ends, eigenvalues made positive."""
 
     moving: ClassVar[bool] = False
-
-    def path(self, key: PRNGKey, target: Target, x: Vector, scale: Array) -> Path:
-        """A Newton path."""
-        return follow(key, target, x, scale)
+    searching: ClassVar[bool] = True
 
     def factor(self, path: Path) -> Float[Array, "d d"]:
         """The path's last frame."""
@@ -80,10 +74,7 @@ class DiagonalFrame(AbstractFrame):
     """The standard deviations of the Laplace approximation where the Newton path ends."""
 
     moving: ClassVar[bool] = False
-
-    def path(self, key: PRNGKey, target: Target, x: Vector, scale: Array) -> Path:
-        """A Newton path."""
-        return follow(key, target, x, scale)
+    searching: ClassVar[bool] = True
 
     def factor(self, path: Path) -> Float[Array, "d d"]:
         """Row norms of the path's last frame."""
@@ -99,10 +90,7 @@ class FixedFrame(AbstractFrame):
 
     matrix: Float[Array, "d d"]
     moving: ClassVar[bool] = False
-
-    def path(self, key: PRNGKey, target: Target, x: Vector, scale: Array) -> Path:
-        """A Newton path."""
-        return follow(key, target, x, scale)
+    searching: ClassVar[bool] = True
 
     def factor(self, path: Path) -> Float[Array, "d d"]:
         """The matrix given."""

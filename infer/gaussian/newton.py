@@ -59,9 +59,11 @@ def follow(key: PRNGKey, target: Target, x: Vector, scale: Array | float) -> Pat
         return path.status == RUNNING
 
     u = _trial_points(key, x.shape[0]).astype(x.dtype)
-    return jax.lax.while_loop(
+    path = jax.lax.while_loop(
         running, lambda path: step(target, path, 1e-2, u), begin(target, x, scale)
     )
+    mean = jnp.where(jnp.isfinite(path.score), path.mean, path.x)  # the last point, if none scored
+    return eqx.tree_at(lambda p: p.mean, path, mean)
 
 
 def twice_differentiable(target: Target) -> bool:

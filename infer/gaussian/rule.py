@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 from infer.core.types import Scalar, Vector
 from infer.gaussian.oracle import Expectations
 
-Go = Callable[[Scalar], tuple[Vector, Float[Array, "d d"]]]
+Gaussian = tuple[Vector, Float[Array, "d d"]]
+Go = Callable[[Scalar], Gaussian]
 
 
 class Rule(NamedTuple):
@@ -27,17 +28,46 @@ class Rule(NamedTuple):
     update: Callable[[Array, Array, Scalar], Array] | None
 
 
+def step_in_moving_frame(
+    mean: Vector, factor: Array, gradient: Vector, vectors: Array, a: Vector, b: Vector
+) -> Gaussian:
+    """The move by the multipliers (a, b) along the eigenvectors of the curvature."""
+    shift = factor @ (vectors @ (b * (vectors.T @ gradient)))
+    return mean - shift, factor @ ((vectors * a) @ vectors.T)
+
+
+def step_in_fixed_frame(
+    rule: Rule,
+    mean: Vector,
+    factor: Array,
+    frame: Array,
+    gradient: Vector,
+    curvature: Array,
+    eta: Scalar,
+) -> Gaussian:
+    """The move in z = c + frame phi, where q has the factor K = frame^-1 factor."""
+    assert rule.update is not None
+    inverse = jnp.linalg.solve(factor, frame)  # of K
+    inner = rule.update(jnp.linalg.solve(frame, factor), inverse.T @ curvature, eta)
+    return mean - eta * (frame @ (inverse.T @ gradient)), frame @ inner
+
+
+def largest_in_frame(factor: Array, frame: Array, curvature: Array) -> Scalar:
+    """The largest |eigenvalue| in a fixed frame of a curvature given in the frame of q."""
+    inverse = jnp.linalg.solve(factor, frame)
+    there = inverse.T @ curvature @ inverse
+    return jnp.max(jnp.abs(jnp.linalg.eigvalsh(_finite((there + there.T) / 2))))
+
+
 def in_moving_frame(
     rule: Rule, mean: Vector, factor: Array, frame: Array, found: Expectations
 ) -> tuple[Scalar, Go]:
     """The largest curvature in the frame of q, and the move for a step size."""
-    curvature = (found.curvature + found.curvature.T) / 2
-    lam, vectors = jnp.linalg.eigh(_finite(curvature))
+    lam, vectors = jnp.linalg.eigh(_finite((found.curvature + found.curvature.T) / 2))
 
-    def go(eta: Scalar) -> tuple[Vector, Array]:
-        a, b = rule.multipliers(lam, eta)
-        shift = factor @ (vectors @ (b * (vectors.T @ found.gradient)))
-        return mean - shift, factor @ ((vectors * a) @ vectors.T)
+    def go(eta: Scalar) -> Gaussian:
+        multipliers = rule.multipliers(lam, eta)
+        return step_in_moving_frame(mean, factor, found.gradient, vectors, *multipliers)
 
     return jnp.max(jnp.abs(lam)), go
 
@@ -45,18 +75,14 @@ def in_moving_frame(
 def in_fixed_frame(
     rule: Rule, mean: Vector, factor: Array, frame: Array, found: Expectations
 ) -> tuple[Scalar, Go]:
-    """The same in the frame z = c + frame phi, where q has the factor K = frame^-1 factor."""
-    update = rule.update
-    assert update is not None
-    inverse = jnp.linalg.solve(factor, frame)  # of K
-    there = inverse.T @ ((found.curvature + found.curvature.T) / 2) @ inverse
-    lam = jnp.linalg.eigvalsh(_finite((there + there.T) / 2))
+    """The same in a frame that stays; an unsymmetric estimate of the curvature moves q as it is."""
 
-    def go(eta: Scalar) -> tuple[Vector, Array]:
-        inner = update(jnp.linalg.solve(frame, factor), inverse.T @ found.curvature, eta)
-        return mean - eta * (frame @ (inverse.T @ found.gradient)), frame @ inner
+    def go(eta: Scalar) -> Gaussian:
+        gradients = found.gradient, found.curvature
+        return step_in_fixed_frame(rule, mean, factor, frame, *gradients, eta)
 
-    return jnp.max(jnp.abs(lam)), go
+    curvature = (found.curvature + found.curvature.T) / 2
+    return largest_in_frame(factor, frame, curvature), go
 
 
 def _finite(matrix: Array) -> Array:

@@ -58,13 +58,11 @@ def start(key: PRNGKey, target: Target, frame: AbstractFrame, scale: Array) -> S
     x = target.initial(start_key)
     path = frame.path(path_key, target, x, scale)
     none, zero = jnp.zeros((), x.dtype), jnp.zeros((), int)
-    found = jnp.isfinite(path.score)
-    mean = jnp.where(found, path.mean, path.x)
     return State(
         frame.factor(path),
-        mean,
+        path.mean,
         path.factor,
-        mean,
+        path.mean,
         path.factor,
         none,
         none,
