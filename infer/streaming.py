@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from infer.core.linalg import Covariance
 from infer.core.posterior import AbstractDistribution, Draws
 from infer.core.target import Target
 from infer.core.types import Points, PRNGKey, Vector
@@ -17,9 +18,6 @@ from infer.diagnostics.coordinates import (
     Directions,
     regress_moments,
 )
-from infer.families.gaussian import CholeskyGaussian, DenseGaussian, DiagonalGaussian
-from infer.families.low_rank import LowRankGaussian
-from infer.gaussian.pathfinder import LowRankGaussian as BentGaussian
 
 BLOCK_BYTES = 128 * 2**20  # of a block of draws with all that is computed from it
 ARRAYS = 10  # of the size of the draws, alive at once in a block
@@ -29,29 +27,16 @@ MOST_NUMBERS = 8_000_000  # in the matrix of directions
 SHARE = 1e-6  # directions in which g varies by a smaller share of its variance are rounding
 
 
-class Metric(eqx.Module):
+class Metric(NamedTuple):
     """Mean m, standard deviations and covariance of a distribution, as far as they are known.
 
-    `q` is None where only the diagonal is known, from draws.
+    Where its parameters do not tell, `known` is False and the covariance the diagonal of draws.
     """
 
     mean: Vector
     sd: Vector
-    q: AbstractDistribution | None
-
-    def times(self, v: Points) -> Points:
-        """Rows times the covariance: O(d) or O(d r) per row, O(d^2) for full covariances."""
-        match self.q:
-            case LowRankGaussian():
-                inside = v @ self.q.loadings
-                return v * jnp.exp(2 * self.q.log_diagonal) + inside @ self.q.loadings.T
-            case BentGaussian():
-                return jax.vmap(self.q.covariance_times)(v)
-            case CholeskyGaussian() | DenseGaussian():
-                factor = self.q.factor
-                return (v @ factor) @ factor.T
-            case _:
-                return v * self.sd**2
+    covariance: Covariance
+    known: bool
 
 
 def rows_of(target: Target, most: int = MOST_ROWS) -> int:
@@ -110,9 +95,10 @@ class Stream:
 
     def _metric(self) -> Metric:
         """The moments of a Gaussian by its parameters, those of others from 256 draws."""
-        known = _moments(self.q)
-        if known is not None:
-            return Metric(*known, self.q)
+        moments = self.q.moments()
+        if moments is not None:
+            mean, covariance = moments
+            return Metric(mean, covariance.sd(), covariance, True)
         first = np.asarray(_sample(self.q, *self._next()), np.float64)
         near, n = first[0], len(first)  # a point to subtract, so that squares lose nothing
         total, square = np.sum(first - near, axis=0), np.sum((first - near) ** 2, axis=0)
@@ -126,7 +112,8 @@ class Stream:
         variance = np.maximum(square / n - (total / n) ** 2, 0)
         dtype = jnp.zeros(()).dtype
         mean, sd = near + total / n, np.sqrt(variance)
-        return Metric(jnp.asarray(mean, dtype), jnp.asarray(sd, dtype), None)
+        diagonal = Covariance(jnp.asarray(sd**2, dtype), jnp.zeros((len(sd), 0), dtype))
+        return Metric(jnp.asarray(mean, dtype), jnp.asarray(sd, dtype), diagonal, False)
 
     def _directions(self) -> tuple[Array, Array]:
         """W^T, along which g = s - r varies most, and W^T Sigma, with W^T Sigma W = I: (k, d) each.
@@ -135,30 +122,13 @@ class Stream:
         """
         d, k = self.target.dim, min(DIRECTIONS, MOST_NUMBERS // self.target.dim)
         none = jnp.zeros((0, d))
-        if self.metric.q is None or k < 2:
+        if not self.metric.known or k < 2:
             return none, none
         parts, n = [], 0
         while n < k:
             parts.append(_difference(self.target, self.q, *self._next()))
             n += self.rows
         return _principal(self.metric, jnp.concatenate(parts)[:k])
-
-
-def _moments(q: AbstractDistribution) -> tuple[Vector, Vector] | None:
-    """Mean and standard deviations of the Gaussians; None for other distributions."""
-    match q:
-        case DiagonalGaussian():
-            return q.mean, jnp.exp(q.log_scale)
-        case LowRankGaussian():
-            return q.mean, jnp.sqrt(jnp.exp(2 * q.log_diagonal) + jnp.sum(q.loadings**2, axis=1))
-        case BentGaussian():
-            bent = q.basis @ q.core
-            more = jnp.sum(bent**2, axis=1) - jnp.sum(q.basis**2, axis=1)
-            return q.mean, q.scale * jnp.sqrt(1 + more)
-        case CholeskyGaussian() | DenseGaussian():
-            return q.mean, jnp.sqrt(jnp.sum(q.factor**2, axis=1))
-        case _:
-            return None
 
 
 class _Seen(NamedTuple):
@@ -185,7 +155,7 @@ def _difference(target: Target, q: AbstractDistribution, key: PRNGKey, n: int) -
 
 def _principal(metric: Metric, g: Points) -> tuple[Array, Array]:
     """Combinations of the rows of g that are orthonormal in the metric, the widest first."""
-    image = _times(metric, g)
+    image = _times(metric.covariance, g)
     gram = np.asarray(g @ image.T, np.float64)
     if not np.isfinite(gram).all():
         return g[:0], g[:0]
@@ -196,8 +166,8 @@ def _principal(metric: Metric, g: Points) -> tuple[Array, Array]:
 
 
 @eqx.filter_jit
-def _times(metric: Metric, v: Points) -> Points:
-    return metric.times(v)
+def _times(covariance: Covariance, v: Points) -> Points:
+    return covariance.times(v)
 
 
 @eqx.filter_jit
@@ -214,7 +184,7 @@ def _look(
     seen = _see(target, q, key, n)
     away = seen.draws.x - metric.mean
     raw = seen.score - seen.draws.score
-    z, g = away / metric.sd, metric.times(raw) / metric.sd
+    z, g = away / metric.sd, metric.covariance.times(raw) / metric.sd
     z = jnp.where(metric.sd > 0, z, 0.0)
     finite = jnp.isfinite(seen.log_prob) & jnp.isfinite(seen.draws.x).all(1)
     kept = {

@@ -235,13 +235,8 @@ def _coordinates(r: CoordinateRegression, names: list[str], hint: str) -> Eviden
     name, threshold = "score regression", "hi <= 0.5 ok, lo > 1 failed (label units)"
     index, kind = r.worst
     which = names[index]
-    if kind == "mean":
-        error = f"the mean of {which} is off by {abs(r.shift[index]):.2g} posterior sd"
-        error += _margin("+/- {:.1g}", 2 * r.shift_error[index], above=0.005)
-    elif kind == "sd":
-        ratio = _exp(-r.log_sd[index])
-        error = f"the sd of {which} is {ratio:.2g} times the posterior's"
-        error += _margin("give or take a factor {:.2g}", _exp(2 * r.log_sd_error[index]), 1.05)
+    if kind != "dependence":
+        error = _error(r, which)
     else:
         error = (
             f"{r.unexplained[index]:.2g} of the score of {which} has nothing to do with {which} "
@@ -269,15 +264,7 @@ def _coordinates(r: CoordinateRegression, names: list[str], hint: str) -> Eviden
 
 def _scores(r: ScoreRegression, sample: Sample) -> Evidence:
     name, threshold = "score regression", "hi <= 0.5 ok, lo > 1 failed (label units)"
-    index, kind = r.worst
-    which = sample.names[index]
-    if kind == "mean":
-        error = f"the mean of {which} is off by {abs(r.shift[index]):.2g} posterior sd"
-        error += _margin("+/- {:.1g}", 2 * r.shift_error[index], above=0.005)
-    else:
-        ratio = _exp(-r.log_sd[index])
-        error = f"the sd of {which} is {ratio:.2g} times the posterior's"
-        error += _margin("give or take a factor {:.2g}", _exp(2 * r.log_sd_error[index]), 1.05)
+    error = _error(r, sample.names[r.worst[0]])
     if r.lo > 1 and not r.tail > 0.5 and r.n >= 10 * sample.z.shape[-1]:
         meaning = f"by the scores at the draws, {error}. {sample.hint}".strip()
         return Evidence(name, r.hi, threshold, "failed", meaning)
@@ -295,6 +282,16 @@ def _scores(r: ScoreRegression, sample: Sample) -> Evidence:
         return Evidence(name, r.hi, threshold, "suspect", meaning)
     meaning = f"no error of mean or scale above {r.hi:.2g} of what would make the fit wrong"
     return Evidence(name, r.hi, threshold, "ok", meaning)
+
+
+def _error(r: ScoreRegression | CoordinateRegression, which: str) -> str:
+    """The worst error of a mean or a standard deviation, in words."""
+    index, kind = r.worst
+    if kind == "mean":
+        error = f"the mean of {which} is off by {abs(r.shift[index]):.2g} posterior sd"
+        return error + _margin("+/- {:.1g}", 2 * r.shift_error[index], above=0.005)
+    error = f"the sd of {which} is {_exp(-r.log_sd[index]):.2g} times the posterior's"
+    return error + _margin("give or take a factor {:.2g}", _exp(2 * r.log_sd_error[index]), 1.05)
 
 
 def _exp(x: float) -> float:

@@ -8,7 +8,7 @@ import pytest
 
 import infer
 from infer.gaussian import pathfinder
-from infer.gaussian.pathfinder import TRIALS, LowRankGaussian, PathEnded, Pathfinder
+from infer.gaussian.pathfinder import TRIALS, BentGaussian, PathEnded, Pathfinder
 
 
 def log_density(x, data):
@@ -160,7 +160,7 @@ def test_logistic_regression():
     np.testing.assert_allclose(result.posterior.mean[:3], [-0.354, 0.188, 0.455], atol=0.1)
     sd = np.sqrt(np.diag(result.posterior.covariance))[:3]
     np.testing.assert_allclose(sd, [0.191, 0.201, 0.213], rtol=0.35)
-    assert isinstance(result.posterior, LowRankGaussian)
+    assert isinstance(result.posterior, BentGaussian)
     assert set(result.history) == {"loss", "elbo", "objective", "pairs", "ended"}
 
 

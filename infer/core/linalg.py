@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from infer.core.types import Count, Vector
+from infer.core.types import Count, Points, Vector
 
 
 class Moments(eqx.Module):
@@ -33,3 +33,28 @@ def empty_moments(like: Vector, dense: bool) -> Moments:
     d = like.shape[0]
     scatter = jnp.zeros((d, d) if dense else (d,), like.dtype)
     return Moments(jnp.zeros((), int), jnp.zeros_like(like), scatter)
+
+
+class Covariance(eqx.Module):
+    """diag(diagonal) + F M F^T, by its parts; M is the identity where it is None.
+
+    Attributes:
+        diagonal: zero where the covariance is F F^T alone.
+        factor: F; none, (d, 0), where the covariance is diagonal.
+        core: M, symmetric.
+    """
+
+    diagonal: Vector
+    factor: Float[Array, "d r"]
+    core: Float[Array, "r r"] | None = None
+
+    def sd(self) -> Vector:
+        """Standard deviations, O(d r^2) with a core."""
+        right = self.factor if self.core is None else self.factor @ self.core
+        return jnp.sqrt(self.diagonal + jnp.sum(right * self.factor, axis=1))
+
+    def times(self, v: Points) -> Points:
+        """Rows times the covariance, O(d r) each."""
+        inside = v @ self.factor
+        inside = inside if self.core is None else inside @ self.core
+        return v * self.diagonal + inside @ self.factor.T

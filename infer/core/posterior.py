@@ -6,6 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
+from infer.core.linalg import Covariance
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 
 
@@ -39,6 +40,10 @@ class AbstractDistribution(eqx.Module):
     @abstractmethod
     def log_prob(self, x: Vector) -> Scalar:
         """The log density at one point."""
+
+    @abstractmethod
+    def moments(self) -> tuple[Vector, Covariance] | None:
+        """Mean and covariance where the parameters tell them, else None."""
 
 
 class AbstractFamily(eqx.Module):

@@ -1,5 +1,6 @@
 """Families of distributions to approximate a posterior with."""
 
+from infer.families.bent import BentGaussian as BentGaussian
 from infer.families.gaussian import CholeskyGaussian as CholeskyGaussian
 from infer.families.gaussian import DenseGaussian as DenseGaussian
 from infer.families.gaussian import DiagonalGaussian as DiagonalGaussian

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from infer.core.checks import positive
+from infer.core.linalg import Covariance
 from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 
@@ -48,6 +49,11 @@ class DiagonalGaussian(AbstractDistribution):
         """The log density at one point."""
         noise = (x - self.mean) * jnp.exp(-self.log_scale)
         return _standard_log_prob(noise) - jnp.sum(self.log_scale)
+
+    def moments(self) -> tuple[Vector, Covariance]:
+        """Mean and covariance."""
+        none = jnp.zeros((self.mean.shape[0], 0), self.mean.dtype)
+        return self.mean, Covariance(jnp.exp(2 * self.log_scale), none)
 
 
 class CholeskyGaussian(AbstractDistribution):
@@ -93,6 +99,10 @@ class CholeskyGaussian(AbstractDistribution):
         noise = jax.scipy.linalg.solve_triangular(self.factor, x - self.mean, lower=True)
         return _standard_log_prob(noise) - jnp.sum(self.log_diagonal)
 
+    def moments(self) -> tuple[Vector, Covariance]:
+        """Mean and covariance."""
+        return self.mean, Covariance(jnp.zeros_like(self.mean), self.factor)
+
 
 class DenseGaussian(AbstractDistribution):
     """N(mean, C C^T) with any square factor C: x = mean + C noise. Cost O(d^2) per draw.
@@ -125,6 +135,10 @@ class DenseGaussian(AbstractDistribution):
         """The log density at one point; O(d^3)."""
         noise = jnp.linalg.solve(self.factor, x - self.mean)
         return _standard_log_prob(noise) - jnp.linalg.slogdet(self.factor)[1]
+
+    def moments(self) -> tuple[Vector, Covariance]:
+        """Mean and covariance."""
+        return self.mean, Covariance(jnp.zeros_like(self.mean), self.factor)
 
 
 class MeanField(AbstractFamily):

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from infer.core.checks import check_count, positive
+from infer.core.linalg import Covariance
 from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.families.gaussian import LOG_2PI
@@ -70,6 +71,10 @@ class LowRankGaussian(AbstractDistribution):
         known = (x - self.mean) * jnp.exp(-self.log_diagonal)
         b = jnp.concatenate([known, jnp.zeros(q.shape[1], known.dtype)])
         return self._density(self._project(q, b), r)
+
+    def moments(self) -> tuple[Vector, Covariance]:
+        """Mean and covariance."""
+        return self.mean, Covariance(jnp.exp(2 * self.log_diagonal), self.loadings)
 
     def _draw(self, key: PRNGKey, n: int) -> tuple[Points, Float[Array, "n d_plus_r"]]:
         """Draws, and [e; -f] of each."""

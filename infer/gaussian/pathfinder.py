@@ -13,11 +13,10 @@ from infer.core.checks import check_count
 from infer.core.control import when
 from infer.core.evidence import Evidence
 from infer.core.outcome import Ending
-from infer.core.posterior import AbstractDistribution, Draws
 from infer.core.stopping import AbstractStopping, Record
 from infer.core.target import Target
 from infer.core.types import Count, Flag, Points, PRNGKey, Scalar, Vector
-from infer.families.gaussian import LOG_2PI
+from infer.families.bent import BentGaussian
 
 ARMIJO, CURVATURE = 1e-4, 0.1  # decrease and slope that a line search asks for
 TRIALS = 30  # gradients a line search takes at most
@@ -63,70 +62,7 @@ class PathEnded(AbstractStopping):
         return len(ended) > 0 and bool(ended[-1])
 
 
-class LowRankGaussian(AbstractDistribution):
-    """N(mean, C C^T) with C = diag(scale) (I + Q (L - I) Q^T): a diagonal bent in r directions.
-
-    Q has orthonormal columns and L is lower triangular, r x r, so that inverse and determinant are
-    those of L: C^-1 = (I + Q (L^-1 - I) Q^T) diag(1 / scale). Cost O(d r) per draw.
-    """
-
-    mean: Vector
-    scale: Vector
-    basis: Float[Array, "d r"]
-    core: Float[Array, "r r"]
-
-    @property
-    def factor(self) -> Float[Array, "d d"]:
-        """C with covariance C C^T; O(d^2)."""
-        return self._bend(jnp.eye(self.mean.shape[0], dtype=self.mean.dtype)).T
-
-    @property
-    def covariance(self) -> Float[Array, "d d"]:
-        """The covariance matrix; O(d^2)."""
-        return self.factor @ self.factor.T
-
-    def sample_score(self, key: PRNGKey, n: int) -> Draws:
-        """Draws with log q = log N(noise; 0, I) - log det C and score = -C^-T noise."""
-        noise = jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype)
-        fixed = jax.lax.stop_gradient(self)
-        inside = noise @ fixed.basis
-        solved = jax.scipy.linalg.solve_triangular(fixed.core, inside.T, lower=True, trans=1).T
-        score = -(noise + (solved - inside) @ fixed.basis.T) / fixed.scale
-        return Draws(self.place(noise), self.log_density(noise), score, independent=True)
-
-    def sample(self, key: PRNGKey, n: int) -> Points:
-        """`n` independent draws."""
-        return self.place(jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype))
-
-    def log_prob(self, x: Vector) -> Scalar:
-        """The log density at one point."""
-        unit = (x - self.mean) / self.scale
-        inside = unit @ self.basis
-        solved = jax.scipy.linalg.solve_triangular(self.core, inside, lower=True)
-        return self.log_density(unit + self.basis @ (solved - inside))
-
-    def place(self, noise: Points) -> Points:
-        """The points mean + C noise."""
-        return self.mean + self._bend(noise)
-
-    def log_density(self, noise: Float[Array, "... d"]) -> Float[Array, "..."]:
-        """The log density at the points that `place` makes of this noise."""
-        log_det = jnp.sum(jnp.log(self.scale)) + jnp.sum(jnp.log(jnp.diagonal(self.core)))
-        return -0.5 * jnp.sum(noise**2, axis=-1) - 0.5 * noise.shape[-1] * LOG_2PI - log_det
-
-    def covariance_times(self, v: Vector) -> Vector:
-        """The covariance times a vector, O(d r)."""
-        inside = (self.scale * v) @ self.basis
-        return self.scale * (
-            self.scale * v + self.basis @ (self.core @ (self.core.T @ inside) - inside)
-        )
-
-    def _bend(self, noise: Points) -> Points:
-        inside = noise @ self.basis
-        return self.scale * (noise + (inside @ self.core.T - inside) @ self.basis.T)
-
-
-def inverse_hessian(mean: Vector, diagonal: Vector, s: Pairs, y: Pairs) -> LowRankGaussian:
+def inverse_hessian(mean: Vector, diagonal: Vector, s: Pairs, y: Pairs) -> BentGaussian:
     """N(mean, H) where H is the BFGS inverse Hessian of pairs of steps s and gradient changes y.
 
         H = E + B G B^T,   B = [E Y, S],   R = triu(S^T Y),
@@ -145,7 +81,7 @@ def inverse_hessian(mean: Vector, diagonal: Vector, s: Pairs, y: Pairs) -> LowRa
     basis, upper = jnp.linalg.qr(jnp.concatenate([bent, s / scale]).T)
     inner = upper @ middle @ upper.T
     core = jnp.linalg.cholesky(jnp.eye(len(inner), dtype=s.dtype) + (inner + inner.T) / 2)
-    return LowRankGaussian(mean, scale, basis, core)
+    return BentGaussian(mean, scale, basis, core)
 
 
 class _Search(eqx.Module):
@@ -227,7 +163,7 @@ class _State(eqx.Module):
     s: Pairs
     y: Pairs
     noise: Float[Array, "K d"]
-    best: LowRankGaussian
+    best: BentGaussian
     best_loss: Scalar
     elbo: Scalar
     ended: Flag
@@ -297,7 +233,7 @@ class Pathfinder(AbstractApproximator):
         ones, none = jnp.ones_like(x), jnp.zeros((self.history, x.shape[0]), x.dtype)
         noise = jax.random.normal(key_noise, (self.n_samples, x.shape[0]), x.dtype)
         rank = min(x.shape[0], 2 * self.history)
-        best = LowRankGaussian(
+        best = BentGaussian(
             x, ones, jnp.eye(x.shape[0], rank, dtype=x.dtype), jnp.eye(rank, dtype=x.dtype)
         )
         unknown = jnp.asarray(UNKNOWN, x.dtype)
@@ -366,7 +302,7 @@ class Pathfinder(AbstractApproximator):
         )
         return new, found.gradients
 
-    def posterior(self, state: _State) -> LowRankGaussian:
+    def posterior(self, state: _State) -> BentGaussian:
         """The Gaussian with the largest ELBO so far."""
         return state.best
 
@@ -399,7 +335,7 @@ def _remember(state: _State, s: Vector, y: Vector) -> tuple[Vector, Pairs, Pairs
     return diagonal, pairs[0], pairs[1]
 
 
-def _elbo(target: Target, q: LowRankGaussian, noise: Points, here: Scalar) -> Scalar:
+def _elbo(target: Target, q: BentGaussian, noise: Points, here: Scalar) -> Scalar:
     """The bound from draws made of `noise`; one where the density is not finite costs dearly.
 
     So a path along the edge of a hole prefers Gaussians with less of their mass in it.
