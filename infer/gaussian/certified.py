@@ -194,6 +194,8 @@ def step(
     trial = _point(mean, factor, log_det, found, frame)
 
     new = _moved(state, trial, found, frame, step_size, tolerance)
+    if oracle.points is None:  # without points nothing is fresh: what is at rest is the answer
+        new = _settled(new)
     new = _select(moving, new, _first(state, trial, frame, step_size))
     new = _select(checking, _checked(state, trial, found, oracle, tolerance), new)
     new = _select(done, state, new)
@@ -401,17 +403,18 @@ def _checked(
     """After a look at fresh points: the second one decides, or asks for as many as it takes.
 
     Two independent scrambles make the product of their residuals unbiased; its noise is that of
-    a scalar product of two vectors of D = d (d + 3) / 2 independent entries.
+    a scalar product of two vectors of D independent entries. Errors that share k eigenvectors
+    have k (k + 3) / 2 of them: 2 where all is in one direction, as in the neck of a funnel.
     """
     again = state.phase == CHECK_AGAIN
-    d = trial.mean.shape[0]
-    eye = jnp.eye(d)
+    eye = jnp.eye(trial.mean.shape[0])
     gradient, curvature, stein = state.checked
     symmetric = (found.curvature + found.curvature.T) / 2
     seen = (found.gradient, symmetric, (found.stein + found.stein.T) / 2)
     cross = gradient @ found.gradient + 0.5 * jnp.sum((curvature - eye) * (symmetric - eye))
     first = jnp.sum(gradient**2) + 0.5 * jnp.sum((curvature - eye) ** 2)
-    noise = jnp.sqrt(first * trial.residual / (d * (d + 3) / 2))
+    k = _directions(trial.lam - 1)
+    noise = jnp.sqrt(first * trial.residual / (k * (k + 3) / 2))
     one, two = curvature - stein, seen[1] - seen[2]
     product, norms = jnp.sum(one * two), jnp.linalg.norm(one) * jnp.linalg.norm(two)
     kink = jnp.where(product > 0.5 * norms, product / 2, 0.0)
@@ -446,11 +449,38 @@ def _checked(
     )
 
 
+def _settled(state: State) -> State:
+    """After a proposal, with exact expectations."""
+    rests = (state.phase == CHECK) & (state.reason == RUNNING)
+    residual = state.best.residual
+    return eqx.tree_at(
+        lambda s: (s.phase, s.reason, s.fresh, s.gap),
+        state,
+        (
+            jnp.where(rests, DONE, state.phase),
+            jnp.where(rests, CONVERGED, state.reason),
+            jnp.where(rests, residual, state.fresh),
+            jnp.where(rests, residual / 2, state.gap),
+        ),
+    )
+
+
 def _cap(point: Point, longest: Scalar, frame: Array | None, step_size: Array) -> Scalar:
     """The step size: at most the inverse of the largest curvature, and 1 in the frame of q."""
     cap = 1 / jnp.maximum(point.largest, jnp.finfo(point.largest.dtype).tiny)
     cap = jnp.minimum(longest, cap) if frame is None else longest * cap
     return jnp.minimum(step_size, cap)
+
+
+def _directions(lam: Vector) -> Scalar:
+    """How many eigenvectors an error with these eigenvalues is spread over.
+
+    2 (sum lam^2)^2 / sum lam^4 - 1 is 1 for a matrix of rank one, and d for independent entries,
+    whose eigenvalues follow a semicircle.
+    """
+    d = lam.shape[0]
+    share = lam**2 / jnp.maximum(jnp.sum(lam**2), jnp.finfo(lam.dtype).tiny)
+    return jnp.clip(2 / jnp.maximum(jnp.sum(share**2), 1 / d) - 1, 1.0, d)
 
 
 def _paired_error(difference: Array, n: Count) -> Scalar:
