@@ -197,10 +197,10 @@ def _judge_states(
     if isinstance(stacked, Particles):
         z, log_q = np.asarray(stacked.x), None
         log_prob, score = scored(target, z)
-        evidence = rule.judge(
-            rule.Sample(z[:1], log_prob[:1], score[:1], None, names, independent=True, hint=hint)
+        first = rule.Sample(
+            z[:1], log_prob[:1], score[:1], None, names, independent=True, hint=hint
         )
-        evidence += rule.particles(z.shape[1], target.dim, _at_rest(stopping, record))
+        evidence = rule.judge_particles(first, _at_rest(stopping, record))
     else:
         z, log_q = _fresh(stacked, key, restarts, draws)
         log_prob = log_density(target, z)

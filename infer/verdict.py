@@ -20,8 +20,10 @@ from infer.diagnostics.coordinates import (
     bonferroni,
     coordinate_regression,
 )
+from infer.diagnostics.groups import widest_gap
+from infer.diagnostics.ksd import ksd, ksd_floor
 from infer.diagnostics.pareto import kl_gap, pareto_khat
-from infer.diagnostics.score import ScoreRegression, score_regression
+from infer.diagnostics.score import ScoreRegression, score_regression, whiten
 from infer.streaming import Stream
 
 LARGE = 512
@@ -31,6 +33,8 @@ At d = 512 the full regression, O(n d^2 + d^3) with n = 10 d, takes seconds; at 
 """
 
 LEAST_LARGE = 100  # draws there; below it d + 3
+MOST_PAIRED = 1000  # particles of which all pairs are looked at: a tenth of a second at d = 512
+STEIN_LIMIT = 1.5  # right fits by SVGD have at most 0.9, exact draws up to about 1.5
 OTHER_MODES = "other modes (result.examine() searches for them)"
 
 
@@ -129,7 +133,20 @@ def account(outcome: Outcome, alive: int, steps: int) -> Evidence:
     return Evidence("outcome", float(outcome.steps), "", status, meaning)
 
 
-def particles(n: int, d: int, is_settled: bool) -> tuple[Evidence, ...]:
+def judge_particles(sample: Sample, is_settled: bool) -> tuple[Evidence, ...]:
+    """The default rule for a set of particles (1, n, d), and what only particles are asked."""
+    evidence = judge(sample)
+    measured = any(e.name == "score regression" for e in evidence)
+    _, n, d = sample.z.shape
+    evidence += _particles(n, d, is_settled)
+    if measured:
+        evidence += (_groups(sample.z[0]),)
+    if measured and d <= LARGE:
+        evidence += (_stein(sample),)
+    return evidence
+
+
+def _particles(n: int, d: int, is_settled: bool) -> tuple[Evidence, ...]:
     """Are there enough particles, and have they come to rest?
 
     Both are asked because particles can satisfy the score identities with their tails missing: on
@@ -146,6 +163,37 @@ def particles(n: int, d: int, is_settled: bool) -> tuple[Evidence, ...]:
             "particles at rest", float(is_settled), "1", "suspect" if unsettled else "ok", rest
         ),
     )
+
+
+def _groups(z: np.ndarray) -> Evidence:
+    """Do the particles sit in modes so far apart that none can have crossed from one to another?"""
+    gap = widest_gap(z)
+    apart = gap.width > gap.limit
+    meaning = "the particles are one group"
+    if apart:
+        more, fewer = gap.shares
+        meaning = (
+            f"the particles form separate groups, {more:.0%} and {fewer:.0%} of them: these shares "
+            "come from the start, not from the posterior. Believe what is said of each group, not "
+            "means and probabilities over all of them"
+        )
+    limit, status = f"<= {gap.limit:.2g}", "suspect" if apart else "ok"
+    return Evidence("separate groups", gap.width, limit, status, meaning)
+
+
+def _stein(sample: Sample) -> Evidence:
+    """Kernel Stein discrepancy, whitened, over its value for as many draws of a Gaussian."""
+    _, n, d = sample.z.shape
+    few = np.arange(0, n, -(-n // MOST_PAIRED))
+    factor, z = whiten(np.asarray(sample.z[0], np.float64))
+    score = np.asarray(sample.score[0], np.float64) @ factor
+    ratio = ksd(z[few], score[few]) / ksd_floor(np.eye(d), len(few))
+    meaning = f"the kernel Stein discrepancy is {ratio:.2g} times that of independent draws"
+    far = not ratio <= STEIN_LIMIT
+    if far:
+        meaning += ": the particles are not yet where the posterior is, or too few for its shape"
+    status: Status = "suspect" if far else "ok"
+    return Evidence("kernel Stein discrepancy", ratio, f"<= {STEIN_LIMIT}", status, meaning)
 
 
 def restarts(means: np.ndarray, sds: np.ndarray, names: list[str]) -> Evidence:

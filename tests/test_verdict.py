@@ -115,6 +115,38 @@ def test_few_particles_in_many_dimensions(precision):
     assert "particles" in str(result.verdict) and "few" in str(result.verdict)
 
 
+def test_particles_in_two_modes_cannot_know_their_weights(precision):
+    """Weights 0.9 and 0.1; the particles start half and half, and stay."""
+
+    def two(x):
+        near, far = -0.5 * jnp.sum((x - 5) ** 2), -0.5 * jnp.sum((x + 5) ** 2)
+        return jnp.logaddexp(np.log(0.9) + near, np.log(0.1) + far)
+
+    target = infer.from_log_density(two, jnp.zeros(2))
+    algorithm = infer.SVGD(n_particles=100, init_scale=5.0)
+    result = fit(target, algorithm, steps=2000, init={"x": np.zeros(2)})
+    assert 0.2 < np.mean(result.z[..., 0] > 0) < 0.8
+    assert result.verdict["separate groups"].status == "suspect"
+    assert_not_ok(result, "suspect", "come from the start, not from the posterior", "%")
+
+
+def test_particles_that_stopped_too_early(precision):
+    result = fit(gaussian(np.eye(3), 20.0), infer.SVGD(n_particles=60), steps=5)
+    assert result.verdict["kernel Stein discrepancy"].status == "suspect"
+    assert_not_ok(result, "failed", "times that of independent draws")
+
+
+def test_what_only_particles_are_asked_needs_finite_and_enough_of_them(precision):
+    few = fit(gaussian(np.eye(3)), infer.SVGD(n_particles=5), steps=50)
+    assert not {"separate groups", "kernel Stein discrepancy"} & {
+        e.name for e in few.verdict.evidence
+    }
+    many = fit(gaussian(np.eye(2)), infer.SVGD(n_particles=100), steps=2000)
+    assert many.verdict["separate groups"].status == "ok"
+    assert many.verdict["kernel Stein discrepancy"].status == "ok"
+    assert 0 < many.verdict["kernel Stein discrepancy"].value < 0.9
+
+
 def test_a_langevin_step_that_is_too_large(precision):
     """Half of the stability limit: variances twice too large, and a perfect R-hat."""
     result = fit(gaussian(np.diag([1.0, 4.0]), 3.0), infer.ULA(step_size=1.0))

@@ -5,6 +5,8 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from infer.diagnostics.pairs import mean_of_splits, two_samples
+
 Array = NDArray[np.float64]
 
 
@@ -31,9 +33,7 @@ def sliced_wasserstein(
     References:
         Bonneel, Rabin, Peyré and Pfister (2015), Journal of Mathematical Imaging and Vision 51.
     """
-    x, y = _sample(x, "x"), _sample(y, "y")
-    if x.shape[1] != y.shape[1]:
-        raise ValueError(f"x and y must have the same width, got {x.shape} and {y.shape}.")
+    x, y = two_samples(x, y)
     if n_projections < 1:
         raise ValueError(f"n_projections must be at least 1, got {n_projections}.")
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
@@ -43,9 +43,7 @@ def sliced_wasserstein(
     d = x.shape[1]
     directions = np.random.default_rng(seed).standard_normal((d, n_projections if d > 1 else 1))
     directions /= np.linalg.norm(directions, axis=0)
-    # Centering both by the same point loses nothing and keeps digits when means are large.
-    center = (x.mean(axis=0) + y.mean(axis=0)) / 2
-    return _wasserstein((x - center) / scale @ directions, (y - center) / scale @ directions)
+    return _wasserstein(x / scale @ directions, y / scale @ directions)
 
 
 def sliced_wasserstein_floor(
@@ -77,28 +75,11 @@ def sliced_wasserstein_floor(
     References:
         Manole, Balakrishnan and Wasserman (2022), Electronic Journal of Statistics 16(1).
     """
-    x = _sample(x, "x")
-    m = n if m is None else m
-    if min(n, m, n_repeats) < 1 or len(x) < 2:
-        raise ValueError("n, m and n_repeats must be at least 1, and x must have two rows or more.")
-    share = min(1.0, len(x) / (n + m))
-    first = min(max(1, round(share * n)), len(x) - 1)
-    second = max(1, min(round(share * m), len(x) - first))
-    rng = np.random.default_rng(seed)
-    total = 0.0
-    for _ in range(n_repeats):
-        rows = rng.permutation(len(x))[: first + second]
-        total += sliced_wasserstein(
-            x[rows[:first]], x[rows[first:]], n_projections, seed=int(rng.integers(2**32))
-        )
-    return math.sqrt(share) * total / n_repeats
 
+    def distance(x: Array, y: Array, rng: np.random.Generator) -> float:
+        return sliced_wasserstein(x, y, n_projections, seed=int(rng.integers(2**32)))
 
-def _sample(x: ArrayLike, name: str) -> Array:
-    x = np.asarray(x, dtype=np.float64)
-    if x.ndim != 2 or x.size == 0:
-        raise ValueError(f"{name} must have shape (n, d) with n, d >= 1, got {x.shape}.")
-    return x
+    return mean_of_splits(distance, x, n, m, n_repeats, seed, rate=0.5)
 
 
 def _wasserstein(x: Array, y: Array) -> float:

@@ -115,7 +115,7 @@ def score_regression(
         return _without_regression(math.inf, math.inf, n, d)
 
     with np.errstate(all="ignore"):
-        scale, z = _whiten(x[:, moving])
+        scale, z = whiten(x[:, moving])
         t = score[:, moving] @ scale
         u = t.mean(axis=0)
         a = -(z.T @ t) / n
@@ -189,7 +189,7 @@ def _without_regression(log_sd: float, lo: float, n: int, d: int) -> ScoreRegres
     )
 
 
-def _whiten(x: Array) -> tuple[Array, Array]:
+def whiten(x: Array) -> tuple[Array, Array]:
     """A factor of the covariance, and the draws whitened by it.
 
     The factor comes from the correlation matrix, with eigenvalues floored, so that it does not
