@@ -2,6 +2,8 @@
 
 from infer.bridges.density import from_log_density as from_log_density
 from infer.bridges.glm import from_glm as from_glm
+from infer.bridges.mirrored import check_mirror as check_mirror
+from infer.bridges.mirrored import mirrored as mirrored
 from infer.bridges.numpyro import from_numpyro as from_numpyro
 from infer.check import check as check
 from infer.compare import compare as compare
@@ -13,11 +15,16 @@ from infer.core.evidence import Evidence as Evidence
 from infer.core.evidence import Verdict as Verdict
 from infer.core.matrix_support import corr_cholesky as corr_cholesky
 from infer.core.matrix_support import lower_cholesky as lower_cholesky
+from infer.core.mirror_support import EntropicSimplex as EntropicSimplex
+from infer.core.mirror_support import LogBarrierBall as LogBarrierBall
+from infer.core.mirror_support import LogBarrierBox as LogBarrierBox
 from infer.core.outcome import Ending as Ending
 from infer.core.outcome import Outcome as Outcome
 from infer.core.posterior import Chains as Chains
 from infer.core.posterior import Particles as Particles
 from infer.core.stopping import LossSettled as LossSettled
+from infer.core.support import AbstractMirrorMap as AbstractMirrorMap
+from infer.core.support import Metric as Metric
 from infer.core.support import greater_than as greater_than
 from infer.core.support import interval as interval
 from infer.core.support import less_than as less_than
@@ -76,6 +83,8 @@ from infer.improve import improve as improve
 from infer.joining import combine as combine
 from infer.kernels.radial import IMQ as IMQ
 from infer.kernels.radial import RBF as RBF
+from infer.kernels.radial import Median as Median
+from infer.kernels.riesz import Riesz as Riesz
 from infer.langevin.mala import MALA as MALA
 from infer.langevin.ula import ULA as ULA
 from infer.objectives.estimator import Path as Path
@@ -84,7 +93,22 @@ from infer.objectives.estimator import StickTheLanding as StickTheLanding
 from infer.objectives.objective import ReverseKL as ReverseKL
 from infer.optimizers.coin import coin as coin
 from infer.optimizers.optimizer import optimizer as optimizer
+from infer.particles.annealed import AnnealedSVGD as AnnealedSVGD
+from infer.particles.annealed import cyclic_annealing as cyclic_annealing
+from infer.particles.annealed import tanh_annealing as tanh_annealing
+from infer.particles.blob import Blob as Blob
+from infer.particles.curvature import fisher_metric as fisher_metric
+from infer.particles.gfsd import GFSD as GFSD
+from infer.particles.ksdd import KSDD as KSDD
+from infer.particles.matrix import MatrixSVGD as MatrixSVGD
+from infer.particles.mied import MIED as MIED
+from infer.particles.msvgd import MSVGD as MSVGD
+from infer.particles.noisy import NoisySVGD as NoisySVGD
+from infer.particles.random_batch import RandomBatchSVGD as RandomBatchSVGD
 from infer.particles.svgd import SVGD as SVGD
+from infer.particles.svmd import SVMD as SVMD
+from infer.particles.svn import SVN as SVN
+from infer.particles.svng import SVNG as SVNG
 from infer.persist import load as load
 from infer.registry import algorithms as algorithms
 from infer.result import Result as Result

@@ -108,8 +108,8 @@ def coin_by_hand(x, alpha, steps):
 
 @pytest.mark.parametrize("alpha", [0.0, 100.0])
 def test_coin_is_its_recursion(x64, alpha):
-    ours = path(coin(alpha), jnp.asarray(START), 200)[0]
-    np.testing.assert_allclose(ours, coin_by_hand(START, alpha, 200), rtol=1e-9, atol=1e-11)
+    ours = path(coin(alpha), jnp.asarray(START), 300)[0]
+    np.testing.assert_allclose(ours, coin_by_hand(START, alpha, 300), rtol=1e-12, atol=1e-12)
 
 
 def test_first_coin_step_is_half_a_unit():

@@ -8,8 +8,17 @@ from jaxtyping import Array
 from numpyro.distributions import biject_to, constraints
 from numpyro.distributions.constraints import Constraint
 
-from infer.core.support import AbstractSupport, Shape
+from infer.core.support import (
+    AbstractSupport,
+    Shape,
+    greater_than,
+    interval,
+    positive,
+    real,
+    unit_interval,
+)
 from infer.core.types import Flag, Scalar
+from infer.core.vector_support import simplex
 
 
 def constraint_label(constraint: Constraint) -> str:
@@ -51,6 +60,21 @@ class NumPyroSupport(AbstractSupport):
     def contains(self, x: Array) -> Flag:
         """What the constraint itself says."""
         return jnp.all(jnp.asarray(self.constraint(x))) & jnp.all(jnp.isfinite(x))
+
+
+def as_mirror_map(constraint: Constraint) -> AbstractSupport | None:
+    """Our mirror map for a constraint, None for those that have none."""
+    base: Any = constraint
+    while isinstance(base, constraints.independent):
+        base = base.base_constraint
+    label = constraint_label(constraint)
+    if label in ("greater_than", "greater_than_eq"):
+        return greater_than(base.lower_bound)
+    if label in ("interval", "open_interval"):
+        return interval(base.lower_bound, base.upper_bound)
+    whole = {"real": real, "real_vector": real, "positive": positive, "nonnegative": positive}
+    whole |= {"unit_interval": unit_interval, "simplex": simplex}
+    return whole.get(label)
 
 
 def from_constraint(constraint: object) -> tuple[NumPyroSupport, str]:

@@ -19,8 +19,9 @@ from infer.bridges.leaves import (
     describe,
     named_arrays,
 )
+from infer.core.mirror import constrained, unconstrained
 from infer.core.support import AbstractSupport
-from infer.core.target import AbstractModel, Labels, Site, Target, check_named
+from infer.core.target import AbstractModel, Labels, Site, Target
 from infer.core.types import PRNGKey, Values
 
 
@@ -66,29 +67,16 @@ class DensityModel(AbstractModel):
     labels: Labels = eqx.field(static=True)
     rows: int | None = eqx.field(static=True)
 
-    def _params(self, free: Values) -> tuple[Any, Array]:
-        pairs = [
-            support.constrain(jnp.asarray(free[site.name]))
-            for site, support in zip(self.sites, self.supports, strict=True)
-        ]
-        log_jacobian = sum((pair[1] for pair in pairs), start=jnp.zeros(()))
-        return self.layout.build([pair[0] for pair in pairs]), log_jacobian
+    def _params(self, values: Values) -> Any:
+        return self.layout.build([values[site.name] for site in self.sites])
 
     def constrain(self, free: Values) -> Values:
         """Site values on their supports."""
-        return {
-            site.name: support.constrain(jnp.asarray(free[site.name]))[0]
-            for site, support in zip(self.sites, self.supports, strict=True)
-        }
+        return constrained(self.sites, self.supports, free)[0]
 
     def unconstrain(self, values: Values) -> Values:
         """The inverse of `constrain`."""
-        check_named(self.sites, values)
-        dtype = jnp.result_type(float)
-        return {
-            site.name: support.unconstrain(jnp.asarray(values[site.name], dtype))
-            for site, support in zip(self.sites, self.supports, strict=True)
-        }
+        return unconstrained(self.sites, self.supports, values)
 
     def derived(self, free: Values) -> Values:
         """Nothing: a function names no deterministic quantities."""
@@ -96,25 +84,26 @@ class DensityModel(AbstractModel):
 
     def log_terms(self, free: Values, scale: float) -> Values:
         """`log_density`, or `log_prior` and `log_likelihood`; and `log_jacobian`."""
-        params, log_jacobian = self._params(free)
+        values, log_jacobian = constrained(self.sites, self.supports, free)
+        return self.density_terms(values, scale) | {"log_jacobian": log_jacobian}
+
+    def density_terms(self, values: Values, scale: float) -> Values:
+        """The same on the supports, without `log_jacobian`."""
+        params = self._params(values)
         if self.joint is not None:
             arguments = (params,) if self.data is None else (params, self.data)
-            return {
-                "log_density": jnp.asarray(self.joint(*arguments)),
-                "log_jacobian": log_jacobian,
-            }
+            return {"log_density": jnp.asarray(self.joint(*arguments))}
         assert self.prior is not None and self.likelihood is not None
         return {
             "log_prior": jnp.asarray(self.prior(params)),
             "log_likelihood": scale * jnp.sum(self.likelihood(params, self.data)),
-            "log_jacobian": log_jacobian,
         }
 
     def log_likelihood(self, free: Values) -> Values:
         """One value per row under the name `log_likelihood`; {} for a joint density."""
         if self.likelihood is None:
             return {}
-        return {"log_likelihood": self.likelihood(self._params(free)[0], self.data)}
+        return {"log_likelihood": self.likelihood(self._params(self.constrain(free)), self.data)}
 
     def take(self, indices: Array) -> "DensityModel":
         """The model on these data rows."""

@@ -49,6 +49,7 @@ class NumPyroModel(AbstractModel):
     row_names: tuple[str, ...] = eqx.field(static=True)
     row_sites: tuple[str, ...] = eqx.field(static=True)
     observed_arguments: tuple[tuple[str, str], ...] = eqx.field(static=True)
+    supports: None = eqx.field(static=True, default=None)  # bounds may depend on other sites
 
     def _trace(self, free: Values) -> Trace:
         free = {name: jnp.asarray(value) for name, value in free.items()}
@@ -70,6 +71,12 @@ class NumPyroModel(AbstractModel):
             for name, value in latent.items()
         }
 
+    def constraints(self, free: Values) -> dict[str, Any]:
+        """NumPyro's constraint of every site, with the bounds that it has at these values."""
+        values = self.constrain(free)
+        trace = run_constrained(self.model, self.inputs, values, self.plate, self.indices)
+        return {site.name: trace[site.name]["fn"].support for site in self.sites}
+
     def derived(self, free: Values) -> Values:
         """Values of `numpyro.deterministic` sites."""
         return {
@@ -80,9 +87,18 @@ class NumPyroModel(AbstractModel):
 
     def log_terms(self, free: Values, scale: float) -> Values:
         """Log probability by site; the log Jacobian of a latent site is in its own term."""
+        return self._terms(self._trace(free), scale)
+
+    def density_terms(self, values: Values, scale: float) -> Values:
+        """Log probability by site."""
+        latent = {site.name: values[site.name] for site in self.sites}
+        trace = run_constrained(self.model, self.inputs, latent, self.plate, self.indices)
+        return self._terms(trace, scale)
+
+    def _terms(self, trace: Trace, scale: float) -> Values:
         owners = {log_jacobian_name(site.name): site.name for site in self.sites}
         terms: Values = {}
-        for site in self._trace(free).values():
+        for site in trace.values():
             if site["type"] != "sample":
                 continue
             term = scaled_log_prob(site)

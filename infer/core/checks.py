@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array
 
@@ -16,7 +17,7 @@ def positive(name: str, example: float) -> Callable[[float | int | Array], Array
     """
 
     def convert(value: float | int | Array) -> Array:
-        if not isinstance(value, Tracer) and not jnp.all(jnp.asarray(value) > 0):
+        if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
             raise ValueError(f"{name} must be > 0, got {value}; write {name}={example}.")
         return jnp.asarray(value, jnp.zeros(()).dtype)
 

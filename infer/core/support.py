@@ -52,6 +52,53 @@ class AbstractSupport(eqx.Module):
         """Does every entry lie strictly inside the support?"""
 
 
+class Metric(eqx.Module):
+    """The Jacobian of a mirror map and its inverse, from O(d) numbers.
+
+        J = dx/du = diag(a) - b b^T,    J^-1 v = v / a + (b / a) (b . v / a) / rest
+
+    Attributes:
+        a: the diagonal, > 0, in the shape of u.
+        b: the part of rank one per vector on the last axis, or None where J is diagonal.
+        rest: 1 - sum b^2 / a > 0 over the last axis, which is kept because a and b do not tell it
+            when it is small.
+    """
+
+    a: Array
+    b: Array | None = None
+    rest: Array | None = None
+
+    def times(self, v: Array) -> Array:
+        """J v."""
+        if self.b is None:
+            return self.a * v
+        return self.a * v - self.b * jnp.sum(self.b * v, axis=-1, keepdims=True)
+
+    def solve(self, v: Array) -> Array:
+        """J^-1 v, the Hessian of the mirror potential times v."""
+        if self.b is None or self.rest is None:
+            return v / self.a
+        along = jnp.sum(self.b * (v / self.a), axis=-1, keepdims=True)
+        return v / self.a + (self.b / self.a) * along / self.rest[..., None]
+
+
+class AbstractMirrorMap(AbstractSupport):
+    """A support whose map from the real line is the gradient of a convex function.
+
+    With psi the mirror potential on the support, u = grad psi(x) and x = grad psi*(u), so that
+    the Jacobian dx/du is symmetric and positive definite, and its inverse is the Hessian of psi.
+    Where the support has more entries than coordinates (a simplex), x stands here for the leading
+    ones, as many as there are coordinates.
+
+    For one of your own, subclass it and write the four methods of a support and `metric`;
+    `infer.check_mirror` compares them with one another.
+    """
+
+    @abstractmethod
+    def metric(self, u: Array) -> Metric:
+        """dx/du, the inverse Hessian of the potential."""
+
+
 def log_range(dtype: jnp.dtype) -> tuple[float, float]:
     """Logarithms of the smallest and the largest normal number, a few roundings inside."""
     limits = jnp.finfo(dtype)
@@ -64,7 +111,13 @@ def clipped_exp(u: Array) -> Array:
     return jnp.exp(jnp.clip(u, *log_range(u.dtype)))
 
 
-def _as_float(x: ArrayLike) -> Array:
+def _sigmoid_slope(u: Array) -> Array:
+    """sigmoid(u) sigmoid(-u), kept positive."""
+    return jnp.exp(jnp.maximum(log_sigmoid(u) + log_sigmoid(-u), log_range(u.dtype)[0]))
+
+
+def as_float(x: ArrayLike) -> Array:
+    """An array of the default float type."""
     return jnp.asarray(x, jnp.result_type(float))
 
 
@@ -76,7 +129,8 @@ def _above(low: Array, dtype: jnp.dtype) -> Array:
     return jnp.where(jnp.abs(low) < tiny, tiny, up)
 
 
-def _fits(name: str, shape: Shape, bound: Array) -> Shape:
+def broadcast_bound(name: str, shape: Shape, bound: Array) -> Shape:
+    """The shape, where the bound broadcasts to it."""
     try:
         fits = np.broadcast_shapes(shape, bound.shape) == tuple(shape)
     except ValueError:
@@ -89,7 +143,7 @@ def _fits(name: str, shape: Shape, bound: Array) -> Shape:
     return tuple(shape)
 
 
-class Real(AbstractSupport):
+class Real(AbstractMirrorMap):
     """All real arrays."""
 
     label: ClassVar[str] = "real"
@@ -110,8 +164,12 @@ class Real(AbstractSupport):
         """Is x finite?"""
         return jnp.all(jnp.isfinite(x))
 
+    def metric(self, u: Array) -> Metric:
+        """The identity."""
+        return Metric(jnp.ones_like(u))
 
-class Positive(AbstractSupport):
+
+class Positive(AbstractMirrorMap):
     """x > 0 by x = exp(u)."""
 
     label: ClassVar[str] = "positive"
@@ -132,16 +190,20 @@ class Positive(AbstractSupport):
         """Is x positive and finite?"""
         return jnp.all((x > 0) & jnp.isfinite(x))
 
+    def metric(self, u: Array) -> Metric:
+        """diag(x), of the potential sum x log x - x."""
+        return Metric(clipped_exp(u))
 
-class GreaterThan(AbstractSupport):
+
+class GreaterThan(AbstractMirrorMap):
     """x > low by x = low + exp(u); `low` broadcasts to the parameter."""
 
-    low: Float[Array, "..."] = eqx.field(converter=_as_float)
+    low: Float[Array, "..."] = eqx.field(converter=as_float)
     label: ClassVar[str] = "greater_than"
 
     def free_shape(self, shape: Shape) -> Shape:
         """The shape itself."""
-        return _fits(self.label, shape, self.low)
+        return broadcast_bound(self.label, shape, self.low)
 
     def constrain(self, u: Array) -> tuple[Array, Scalar]:
         """The class's formula, clipped into the support, and its log Jacobian."""
@@ -156,16 +218,20 @@ class GreaterThan(AbstractSupport):
         """Is x finite and above `low`?"""
         return jnp.all((x > self.low) & jnp.isfinite(x))
 
+    def metric(self, u: Array) -> Metric:
+        """diag(x - low)."""
+        return Metric(clipped_exp(u))
+
 
 class LessThan(AbstractSupport):
     """x < high by x = high - exp(u); `high` broadcasts to the parameter."""
 
-    high: Float[Array, "..."] = eqx.field(converter=_as_float)
+    high: Float[Array, "..."] = eqx.field(converter=as_float)
     label: ClassVar[str] = "less_than"
 
     def free_shape(self, shape: Shape) -> Shape:
         """The shape itself."""
-        return _fits(self.label, shape, self.high)
+        return broadcast_bound(self.label, shape, self.high)
 
     def constrain(self, u: Array) -> tuple[Array, Scalar]:
         """The class's formula, clipped into the support, and its log Jacobian."""
@@ -182,11 +248,11 @@ class LessThan(AbstractSupport):
         return jnp.all((x < self.high) & jnp.isfinite(x))
 
 
-class Interval(AbstractSupport):
+class Interval(AbstractMirrorMap):
     """low < x < high by x = low + (high - low) sigmoid(u); bounds broadcast to the parameter."""
 
-    low: Float[Array, "..."] = eqx.field(converter=_as_float)
-    high: Float[Array, "..."] = eqx.field(converter=_as_float)
+    low: Float[Array, "..."] = eqx.field(converter=as_float)
+    high: Float[Array, "..."] = eqx.field(converter=as_float)
     label: ClassVar[str] = "interval"
 
     def __check_init__(self) -> None:
@@ -199,8 +265,8 @@ class Interval(AbstractSupport):
 
     def free_shape(self, shape: Shape) -> Shape:
         """The shape itself."""
-        _fits(self.label, shape, self.low)
-        return _fits(self.label, shape, self.high)
+        broadcast_bound(self.label, shape, self.low)
+        return broadcast_bound(self.label, shape, self.high)
 
     def constrain(self, u: Array) -> tuple[Array, Scalar]:
         """The class's formula, clipped into the support, and its log Jacobian."""
@@ -220,8 +286,12 @@ class Interval(AbstractSupport):
         """Is x strictly between the bounds?"""
         return jnp.all((x > self.low) & (x < self.high))
 
+    def metric(self, u: Array) -> Metric:
+        """diag((x - low) (high - x) / (high - low)), of the entropy of both distances."""
+        return Metric((self.high - self.low) * _sigmoid_slope(u))
 
-class UnitInterval(AbstractSupport):
+
+class UnitInterval(AbstractMirrorMap):
     """0 < x < 1 by x = sigmoid(u)."""
 
     label: ClassVar[str] = "unit_interval"
@@ -243,6 +313,10 @@ class UnitInterval(AbstractSupport):
     def contains(self, x: Array) -> Flag:
         """Is x strictly between 0 and 1?"""
         return jnp.all((x > 0) & (x < 1))
+
+    def metric(self, u: Array) -> Metric:
+        """diag(x (1 - x)), of sum x log x + (1 - x) log(1 - x)."""
+        return Metric(_sigmoid_slope(u))
 
 
 real = Real()

@@ -12,6 +12,7 @@ from jaxtyping import Array, Int
 
 from infer.core.linear import LinearPredictor
 from infer.core.problem import AbstractProblem
+from infer.core.support import AbstractSupport
 from infer.core.types import Flag, Points, PRNGKey, Scalar, Values, Vector
 
 START_RADIUS = 2.0  # starts are uniform on (-2, 2) per unconstrained coordinate, as in Stan
@@ -60,10 +61,12 @@ class AbstractModel(eqx.Module):
     """What a bridge provides: somebody's model as a density over unconstrained sites.
 
     `free` is a dictionary from site name to an array of `site.free_shape` on the real line. The
-    data are leaves of the model, so that new data of the same shape compile nothing.
+    data are leaves of the model, so that new data of the same shape compile nothing. `supports` is
+    there, one per site, where they do not depend on the values of other sites.
     """
 
     sites: eqx.AbstractVar[tuple[Site, ...]]
+    supports: eqx.AbstractVar[tuple[AbstractSupport, ...] | None]
     labels: eqx.AbstractVar[Labels]
     rows: eqx.AbstractVar[int | None]
 
@@ -85,6 +88,10 @@ class AbstractModel(eqx.Module):
 
         `scale` multiplies the terms of the data rows (N/B on a minibatch).
         """
+
+    @abstractmethod
+    def density_terms(self, values: Values, scale: float) -> Values:
+        """`log_terms` at site values on their supports, without the log Jacobian."""
 
     @abstractmethod
     def log_likelihood(self, free: Values) -> Values:

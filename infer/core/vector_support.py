@@ -13,7 +13,8 @@ from infer.core.support import AbstractSupport, Shape, clipped_exp, log_range
 from infer.core.types import Flag, Scalar
 
 
-def _last_axis(name: str, shape: Shape, least: int) -> int:
+def last_axis(name: str, shape: Shape, least: int) -> int:
+    """Length of the last axis, refused if it is shorter than `least`."""
     if len(shape) < 1 or shape[-1] < least:
         raise ValueError(
             f"{name} needs a last axis of at least {least} entries, the parameter has shape "
@@ -32,7 +33,7 @@ class Simplex(AbstractSupport):
 
     def free_shape(self, shape: Shape) -> Shape:
         """One entry fewer on the last axis."""
-        k = _last_axis(self.label, shape, 2)
+        k = last_axis(self.label, shape, 2)
         return (*shape[:-1], k - 1)
 
     def constrain(self, u: Array) -> tuple[Array, Scalar]:
@@ -77,7 +78,7 @@ class Ordered(AbstractSupport):
 
     def free_shape(self, shape: Shape) -> Shape:
         """The shape itself."""
-        _last_axis(self.label, shape, 1)
+        last_axis(self.label, shape, 1)
         return tuple(shape)
 
     def constrain(self, u: Array) -> tuple[Array, Scalar]:
@@ -102,7 +103,7 @@ class PositiveOrdered(AbstractSupport):
 
     def free_shape(self, shape: Shape) -> Shape:
         """The shape itself."""
-        _last_axis(self.label, shape, 1)
+        last_axis(self.label, shape, 1)
         return tuple(shape)
 
     def constrain(self, u: Array) -> tuple[Array, Scalar]:

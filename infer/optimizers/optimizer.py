@@ -38,14 +38,18 @@ class Optimizer(eqx.Module):
 
     def init(self, params: Any) -> optax.OptState:
         """The state before the first update of `params`, strongly typed."""
-        state = self._build(params).init(params)
-        return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), state)
+        return _strong(self._build(params).init(params))
 
     def update(
-        self, updates: Any, state: optax.OptState, params: Any = None
+        self, updates: Any, state: optax.OptState, params: Any = None, **extra: Any
     ) -> tuple[Any, optax.OptState]:
-        """What to add to `params`, given the gradient `updates` of what is minimized."""
-        return self._build(updates).update(updates, state, params)
+        """What to add to `params`, given the gradient `updates` of what is minimized.
+
+        `extra` is for transformations that search along a line, such as `optax.lbfgs`: `value`,
+        `grad` and `value_fn` of what is minimized. All others do without.
+        """
+        built = optax.with_extra_args_support(self._build(updates))
+        return built.update(updates, state, params, **extra)
 
 
 def optimizer(
@@ -93,6 +97,35 @@ def optimizer(
             f"itself. Write `learning_rate={-positive}`."
         )
     return Optimizer(factory, numbers, tuple(options))
+
+
+def first_state(given: Optimizer | optax.GradientTransformation, params: Any) -> optax.OptState:
+    """The state before the first update, strongly typed whoever made the optimizer."""
+    return _strong(given.init(params))
+
+
+def advance(
+    given: Optimizer | optax.GradientTransformation,
+    updates: Any,
+    state: optax.OptState,
+    params: Any,
+    extra: dict[str, Any],
+) -> tuple[Any, optax.OptState]:
+    """`update` of either kind of optimizer, strongly typed; most have no use for `extra`."""
+    if not isinstance(given, Optimizer):
+        given = optax.with_extra_args_support(given)
+    updates, state = given.update(updates, state, params, **extra)
+    return updates, _strong(state)
+
+
+def searched(state: optax.OptState) -> Array:
+    """How often the last update evaluated `value_fn` and its gradient; 0 without a line search."""
+    found = optax.tree_utils.tree_get_all_with_path(state, "num_linesearch_steps")
+    return sum((count for _, count in found), start=jnp.zeros((), int))
+
+
+def _strong(state: optax.OptState) -> optax.OptState:
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), state)
 
 
 def check_optimizer(given: Any, method: str) -> None:

@@ -1,30 +1,14 @@
 """Stein variational gradient descent."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-import optax
-
-from infer.core.algorithm import AbstractApproximator, Info
-from infer.core.checks import positive
-from infer.core.posterior import Particles
-from infer.core.stopping import LossSettled
 from infer.core.target import Target
-from infer.core.types import Points, PRNGKey, Scalar
+from infer.core.types import Points, PRNGKey
 from infer.kernels.pairwise import stein_force
-from infer.kernels.radial import IMQ, AbstractRadialKernel
-from infer.optimizers.coin import coin
-from infer.optimizers.optimizer import Optimizer, check_optimizer
+from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
 
 
-class _State(eqx.Module):
-    particles: Points
-    optimizer: optax.OptState
-
-
-class SVGD(AbstractApproximator):
+class SVGD(AbstractParticleMethod):
     """Moves n particles along the kernelized gradient flow of the Kullback-Leibler divergence.
 
         phi_i = (1/n) sum_j [ k(x_j, x_i) grad log p(x_j) + grad_{x_j} k(x_j, x_i) ]
@@ -45,6 +29,7 @@ class SVGD(AbstractApproximator):
             was less noisy.
         init_scale: standard deviation of the starting particles around `target.initial`, > 0, on
             the unconstrained scale; particles that start at one point never separate.
+        start: particles to start from instead, (n_particles, dim), unconstrained.
         stopping: a `LossSettled` rule on the mean of -log p, or None to take every step.
 
     Limits: the fixed point for finite n is biased, and more steps do not change that. Spread is
@@ -69,50 +54,19 @@ class SVGD(AbstractApproximator):
     algorithm, NeurIPS 2016.
     """
 
-    n_particles: int = eqx.field(static=True, default=100)
-    kernel: AbstractRadialKernel = eqx.field(default_factory=IMQ)
-    optimizer: Optimizer | optax.GradientTransformation = eqx.field(default_factory=coin)
-    init_scale: Scalar = eqx.field(converter=positive("init_scale", 1.0), default=1.0)
-    stopping: LossSettled | None = eqx.field(static=True, default=LossSettled())
     exact_target: ClassVar[bool] = False
-    particles: ClassVar[bool] = True
-    default_steps: ClassVar[int] = 5_000
     source: ClassVar[str] = (
         "Liu, Wang. Stein variational gradient descent: a general purpose Bayesian inference "
         "algorithm. NeurIPS 2016."
     )
 
-    def __check_init__(self) -> None:
-        """Refuse what could only fail later."""
-        n = self.n_particles
-        if not isinstance(n, int) or isinstance(n, bool) or n < 1:
-            raise ValueError(
-                f"SVGD needs a whole number n_particles >= 1, got {n!r}. "
-                "Write `SVGD(n_particles=100)`."
-            )
-        if not isinstance(self.kernel, AbstractRadialKernel):
-            raise TypeError(f"SVGD needs kernel=infer.RBF() or the like, got {self.kernel!r}.")
-        check_optimizer(self.optimizer, "SVGD")
+    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
+        """Nothing."""
+        return ()
 
-    def init(self, key: PRNGKey, target: Target) -> _State:
-        """Normal particles around `target.initial(key)`."""
-        key_start, key_spread = jax.random.split(key)
-        start = target.initial(key_start)
-        noise = jax.random.normal(key_spread, (self.n_particles, start.shape[0]), start.dtype)
-        particles = start + self.init_scale.astype(start.dtype) * noise
-        return _State(particles, self.optimizer.init(particles))
-
-    def step(self, key: PRNGKey, target: Target, state: _State) -> tuple[_State, Info]:
-        """One step of the optimizer along the Stein force; the key is not used."""
-        x = state.particles
-        log_prob, score = jax.vmap(target.value_and_score)(x)
-        kernel = self.kernel.at(x)
-        phi = stein_force(x, score, kernel)
-        updates, opt_state = self.optimizer.update(-phi, state.optimizer, x)
-        stats = {"force": jnp.sqrt(jnp.mean(phi**2)), "bandwidth": kernel.h}
-        info = Info(-jnp.mean(log_prob), jnp.asarray(self.n_particles), stats)
-        return _State(x + jnp.asarray(updates), opt_state), info
-
-    def posterior(self, state: _State) -> Particles:
-        """The particles, equally weighted."""
-        return Particles(state.particles)
+    def direction(
+        self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm
+    ) -> Direction:
+        """The Stein force."""
+        kernel, stats = settled_kernel(self.kernel, x)
+        return Direction(stein_force(x, score, kernel), stats)

@@ -1,0 +1,176 @@
+"""Mirror maps beyond single numbers and intervals: the entropic simplex and log barriers.
+
+The maps of `real`, `positive`, `greater_than`, `interval` and `unit_interval` are mirror maps as
+they are; see `AbstractMirrorMap`.
+"""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax.core import Tracer
+from jaxtyping import Array, Float
+
+from infer.core.support import (
+    AbstractMirrorMap,
+    Metric,
+    Shape,
+    as_float,
+    broadcast_bound,
+    log_range,
+)
+from infer.core.types import Flag, Scalar
+from infer.core.vector_support import last_axis, simplex
+
+
+class EntropicSimplex(AbstractMirrorMap):
+    """Positive vectors x with sum 1 on the last axis, by x = softmax([u, 0]).
+
+    The mirror map of the entropy psi(x) = sum x log x; u_i = log x_i - log x_K. Unlike the stick
+    of `simplex` it treats all entries but the last alike, and its Jacobian is symmetric:
+    dx/du = diag(x) - x x^T in the first K - 1 entries.
+
+    Source: Shi, Liu and Mackey, Sampling with mirrored Stein operators, ICLR 2022.
+    """
+
+    label: ClassVar[str] = "simplex"
+
+    def free_shape(self, shape: Shape) -> Shape:
+        """One entry fewer on the last axis."""
+        return (*shape[:-1], last_axis(self.label, shape, 2) - 1)
+
+    def constrain(self, u: Array) -> tuple[Array, Scalar]:
+        """The class's formula, clipped into the support, and its log Jacobian, sum log x."""
+        log_x = _log_softmax(u)
+        return jnp.maximum(jnp.exp(log_x), jnp.finfo(u.dtype).tiny), jnp.sum(log_x)
+
+    def unconstrain(self, x: Array) -> Array:
+        """The inverse of `constrain`."""
+        return jnp.log(x[..., :-1]) - jnp.log(x[..., -1:])
+
+    def contains(self, x: Array) -> Flag:
+        """Is x positive, with sum 1 up to rounding?"""
+        return simplex.contains(x)
+
+    def metric(self, u: Array) -> Metric:
+        """diag(x) - x x^T; the rest is the last entry of x."""
+        x = jnp.exp(jnp.maximum(_log_softmax(u), log_range(u.dtype)[0]))
+        return Metric(x[..., :-1], x[..., :-1], x[..., -1])
+
+
+def _log_softmax(u: Array) -> Array:
+    return jax.nn.log_softmax(jnp.concatenate([u, jnp.zeros_like(u[..., :1])], axis=-1), axis=-1)
+
+
+class LogBarrierBox(AbstractMirrorMap):
+    """low < x < high by a log barrier: the mirror map of psi = -sum log(x - low)(high - x).
+
+        x = middle + half u / (1 + t),   t = sqrt(1 + u^2),   dx/du = half / (t (1 + t)),
+
+    with middle = (low + high) / 2 and half = (high - low) / 2, in whose units u is counted. Its
+    tails fall like 1 / u, where those of `interval` fall exponentially.
+
+    Args:
+        low, high: bounds, low < high; they broadcast to the parameter.
+    """
+
+    low: Float[Array, "..."] = eqx.field(converter=as_float, default=-1.0)
+    high: Float[Array, "..."] = eqx.field(converter=as_float, default=1.0)
+    label: ClassVar[str] = "interval"
+
+    def __check_init__(self) -> None:
+        """Refuse an empty box."""
+        traced = isinstance(self.low, Tracer) or isinstance(self.high, Tracer)
+        if not traced and not bool(jnp.all(self.low < self.high)):
+            raise ValueError(
+                f"LogBarrierBox needs low < high, got low = {self.low} and high = {self.high}"
+            )
+
+    def free_shape(self, shape: Shape) -> Shape:
+        """The shape itself."""
+        broadcast_bound(self.label, shape, self.low)
+        return broadcast_bound(self.label, shape, self.high)
+
+    def constrain(self, u: Array) -> tuple[Array, Scalar]:
+        """The class's formula, clipped into the support, and its log Jacobian."""
+        half, t = (self.high - self.low) / 2, jnp.hypot(1.0, u)
+        # From the nearer end, whose distance is 1 - |u| / (1 + t) = 2 / (1 + t + |u|) halves.
+        gap = half * 2 / (1 + t + jnp.abs(u))
+        x = jnp.where(u < 0, self.low + gap, self.high - gap)
+        above = jnp.nextafter(self.low, self.high).astype(x.dtype)
+        x = jnp.clip(x, above, jnp.nextafter(self.high, self.low).astype(x.dtype))
+        return x, jnp.sum(jnp.log(half) - jnp.log(t) - jnp.log1p(t))
+
+    def unconstrain(self, x: Array) -> Array:
+        """The inverse of `constrain`: u = y / (1 - y^2) * 2 y = (x - middle) / half."""
+        below, above = x - self.low, self.high - x
+        return (below - above) * (self.high - self.low) / (2 * below * above)
+
+    def contains(self, x: Array) -> Flag:
+        """Is x strictly between the bounds?"""
+        return jnp.all((x > self.low) & (x < self.high))
+
+    def metric(self, u: Array) -> Metric:
+        """diag(half / (t (1 + t)))."""
+        t = jnp.hypot(1.0, u)
+        return Metric((self.high - self.low) / 2 / t / (1 + t))
+
+
+class LogBarrierBall(AbstractMirrorMap):
+    """Vectors on the last axis with |x| < radius: the mirror map of -log(radius^2 - |x|^2).
+
+        x = radius u / (1 + t),   t = sqrt(1 + |u|^2),
+        dx/du = radius / (1 + t) I - x x^T / (radius t),
+
+    u counted in units of 1 / radius.
+
+    Args:
+        radius: > 0.
+    """
+
+    radius: Scalar = eqx.field(converter=as_float, default=1.0)
+    label: ClassVar[str] = "ball"
+
+    def __check_init__(self) -> None:
+        """Refuse a ball without points."""
+        if not isinstance(self.radius, Tracer) and not bool(self.radius > 0):
+            raise ValueError(f"LogBarrierBall needs radius > 0, got {self.radius}")
+
+    def free_shape(self, shape: Shape) -> Shape:
+        """The shape itself."""
+        last_axis(self.label, shape, 1)
+        return tuple(shape)
+
+    def constrain(self, u: Array) -> tuple[Array, Scalar]:
+        """The class's formula, clipped into the support, and its log Jacobian."""
+        t = _root(u)
+        x = self.radius * u / (1 + t)[..., None]
+        inside = 1 - 4 * jnp.finfo(u.dtype).eps
+        norm = jnp.linalg.norm(jax.lax.stop_gradient(x), axis=-1, keepdims=True) / self.radius
+        x = x * jnp.minimum(1.0, inside / jnp.maximum(norm, inside))
+        k = u.shape[-1]
+        return x, jnp.sum(k * (jnp.log(self.radius) - jnp.log1p(t)) - jnp.log(t))
+
+    def unconstrain(self, x: Array) -> Array:
+        """The inverse of `constrain`: u = 2 y / (1 - |y|^2) with y = x / radius."""
+        y = x / self.radius
+        size = jnp.linalg.norm(y, axis=-1, keepdims=True)
+        return 2 * y / ((1 - size) * (1 + size))
+
+    def contains(self, x: Array) -> Flag:
+        """Is every vector strictly inside?"""
+        return jnp.all(jnp.linalg.norm(x, axis=-1) < self.radius)
+
+    def metric(self, u: Array) -> Metric:
+        """The class's formula; the rest is 1 / t."""
+        t = _root(u)
+        x = u / (1 + t)[..., None]
+        a = jnp.broadcast_to((self.radius / (1 + t))[..., None], u.shape)
+        return Metric(a, x * jnp.sqrt(self.radius / t)[..., None], 1 / t)
+
+
+def _root(u: Array) -> Array:
+    """sqrt(1 + |u|^2) without overflow; its derivative at u = 0 is 0."""
+    size = jnp.maximum(1.0, jax.lax.stop_gradient(jnp.max(jnp.abs(u), axis=-1)))
+    return size * jnp.sqrt(1 / size**2 + jnp.sum((u / size[..., None]) ** 2, axis=-1))
