@@ -11,7 +11,8 @@ JAX_COMPILATION_CACHE_DIR ?= $(BUILD)/jax-cache
 JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS ?= 0.2
 
 # The compilation cache serves the tests only; what is timed compiles for itself.
-PYTEST = JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" \
+# One thread of LAPACK per worker: more of them wait for one another in busy loops.
+PYTEST = OPENBLAS_NUM_THREADS=1 JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CACHE_DIR)" \
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=$(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS) \
 	$(BIN)/python -m pytest
 

@@ -1,7 +1,7 @@
 """Time until the best Gaussian of a logistic regression, beside stochastic-gradient peers.
 
     python tests/benchmarks/gaussian.py            the tables, about 13 minutes
-    python tests/benchmarks/gaussian.py --full     60 seconds for the longest schedules, half an hour
+    python tests/benchmarks/gaussian.py --full     60 s for the longest schedules, half an hour
 
 With BENCH_FULL=1 in the environment `make bench` runs it in full.
 
