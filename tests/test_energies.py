@@ -79,7 +79,7 @@ def interaction_by_hand(x, target, kernel, own):
 
 
 def nearest(x):
-    """Squared distances to the nearest neighbour over (1.3 d)^(2/d), by hand."""
+    """Squared distances to the nearest neighbor over (1.3 d)^(2/d), by hand."""
     r = np.sum((np.asarray(x)[:, None] - np.asarray(x)) ** 2, axis=2) + np.diag([np.inf] * len(x))
     return jnp.asarray(r.min(axis=1) / (1.3 * x.shape[1]) ** (2 / x.shape[1]))
 

@@ -21,7 +21,7 @@ class Blob(AbstractParticleMethod):
         x <- x + optimizer(phi)
 
     with m_i = sum_j k(x_i, x_j). The terms with m_i are those of `GFSD`; the others say that a
-    particle which moves also changes the density at its neighbours.
+    particle which moves also changes the density at its neighbors.
 
     Cost per step: n gradients and 8 n^2 d flops; memory O(n d) plus a tile of the kernel matrix.
 

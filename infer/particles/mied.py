@@ -23,7 +23,7 @@ class MIED(AbstractParticleMethod):
 
     phi is a mollifier, nearly a point mass; as its width falls the energy of a density q tends to
     the integral of q^2 / p, which q = p makes smallest. The distance of a particle to itself is
-    replaced by that to its nearest neighbour over (1.3 d)^(1/d), through which no gradient goes:
+    replaced by that to its nearest neighbor over (1.3 d)^(1/d), through which no gradient goes:
     with the true one, 0, these n pairs would be all there is. Needs no constant of p and only
     first derivatives.
 

@@ -1,7 +1,7 @@
 """One step of SVGD beside BlackJAX, NumPyro and the bare matrix products.
 
-    python tests/benchmarks/svgd.py            the tables, several minutes
-    python tests/benchmarks/svgd.py --memory   the peak memory of 50 000 particles, in this process
+    python tests/benchmarks/svgd.py                      the tables, several minutes
+    python tests/benchmarks/svgd.py --memory 50000 20    the peak memory of so many, in this process
 
 Target: a Gaussian on R^d with all correlations 0.5, its log density written with a dense precision
 matrix and its score by autodiff, for everybody. RBF kernel and Adagrad everywhere (ours also with
@@ -29,7 +29,8 @@ import optax
 
 import infer
 
-SIZES = [(4000, 50), (1000, 100), (400, 200)]
+SIZES = [(n, d) for n in (100, 1000, 4000) for d in (10, 100)] + [(4000, 50), (400, 200)]
+MANY = [(50_000, 20), (100_000, 10)]
 GROWTH_N = [(n, 20) for n in (500, 1000, 2000, 4000, 8000)]
 GROWTH_D = [(1000, d) for d in (5, 20, 50, 100, 200)]
 ROUNDS = 9
@@ -53,11 +54,48 @@ def log_density(z: jax.Array, data: jax.Array) -> jax.Array:
     return -0.5 * z @ data @ z
 
 
+def directions(n: int) -> dict[str, Any]:
+    """Every direction, its kernel and all else as they come, with Adagrad where it can be."""
+    step = {"n_particles": n, "optimizer": infer.optimizer(optax.adagrad, learning_rate=RATE)}
+    return {
+        "SVGD": infer.SVGD(**step),
+        "SVGD, RBF": infer.SVGD(kernel=infer.RBF(), **step),
+        "MSVGD": infer.MSVGD(**step),
+        "AnnealedSVGD": infer.AnnealedSVGD(**step),
+        "RandomBatchSVGD, groups of 10": infer.RandomBatchSVGD(**step),
+        "GFSD": infer.GFSD(**step),
+        "Blob": infer.Blob(**step),
+        "MIED": infer.MIED(**step),
+        "KSDD, Adagrad": infer.KSDD(**step),
+        "MatrixSVGD": infer.MatrixSVGD(**step),
+        "SVN": infer.SVN(**step),
+        "NoisySVGD": infer.NoisySVGD(n_particles=n),
+        "SVMD": infer.SVMD(**step),
+        "SVNG": infer.SVNG(**step),
+    }
+
+
+def direction_rows(n: int = 1000, d: int = 20) -> list[dict[str, Any]]:
+    """Milliseconds per step of every direction, timed in turns with the bare step."""
+    steps = {"bare": bare(n, d)} | {k: moved(n, d, a) for k, a in directions(n).items()}
+    times = timed(steps)
+    floor = statistics.median(times["bare"])
+    return [
+        {"n": n, "d": d, "what": name, "ms": 1e3 * (each := statistics.median(times[name]))}
+        | {"of the bare step": each / floor}
+        for name in steps
+    ]
+
+
 def ours(n: int, d: int, kernel: Any) -> Step:
+    """A step of SVGD."""
+    adagrad = infer.optimizer(optax.adagrad, learning_rate=RATE)
+    return moved(n, d, infer.SVGD(n_particles=n, kernel=kernel, optimizer=adagrad))
+
+
+def moved(n: int, d: int, algorithm: Any) -> Step:
     """Our step, on the state of its own last step."""
     target = infer.from_log_density(log_density, jnp.zeros(d), data=precision(d))
-    adagrad = infer.optimizer(optax.adagrad, learning_rate=RATE)
-    algorithm = infer.SVGD(n_particles=n, kernel=kernel, optimizer=adagrad)
     key = jax.random.key(0)
     state = jax.jit(lambda: algorithm.init(key, target.at(jnp.zeros(d))))()
     arrays, rest = eqx.partition((algorithm, target), eqx.is_array)
@@ -138,15 +176,8 @@ def numpyros(n: int, d: int) -> Step:
     return once
 
 
-def race(n: int, d: int, competitors: bool = True) -> dict[str, Any]:
-    """Milliseconds per step of everybody at one size."""
-    steps = {
-        "infer RBF": ours(n, d, infer.RBF()),
-        "infer IMQ": ours(n, d, infer.IMQ()),
-        "bare": bare(n, d),
-    }
-    if competitors and n * n <= MOST_PAIRS:
-        steps |= {"blackjax": blackjaxs(n, d), "numpyro": numpyros(n, d)}
+def timed(steps: dict[str, Step]) -> dict[str, list[float]]:
+    """Seconds of every step, warmed up and taken in turns."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         for _ in range(WARM_UPS):
@@ -158,6 +189,19 @@ def race(n: int, d: int, competitors: bool = True) -> dict[str, Any]:
             clock = time.perf_counter()
             jax.block_until_ready(step())
             times[name].append(time.perf_counter() - clock)
+    return times
+
+
+def race(n: int, d: int, competitors: bool = True) -> dict[str, Any]:
+    """Milliseconds per step of everybody at one size."""
+    steps = {
+        "infer RBF": ours(n, d, infer.RBF()),
+        "infer IMQ": ours(n, d, infer.IMQ()),
+        "bare": bare(n, d),
+    }
+    if competitors and n * n <= MOST_PAIRS:
+        steps |= {"blackjax": blackjaxs(n, d), "numpyro": numpyros(n, d)}
+    times = timed(steps)
     row: dict[str, Any] = {"n": n, "d": d}
     row |= {f"{name} ms": 1e3 * statistics.median(seconds) for name, seconds in times.items()}
     row["repeats"] = {name: len(seconds) for name, seconds in times.items()}
@@ -180,7 +224,7 @@ def peak_bytes() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-def memory(n: int = 50_000, d: int = 20, steps: int = 5) -> dict[str, Any]:
+def memory(n: int, d: int, steps: int = 5) -> dict[str, Any]:
     """Five steps of very many particles in this process."""
     before = peak_bytes()
     step = ours(n, d, infer.RBF())
@@ -199,16 +243,17 @@ def memory(n: int = 50_000, d: int = 20, steps: int = 5) -> dict[str, Any]:
 
 
 def run() -> list[dict[str, Any]]:
-    """All rows: the memory of a child process first, then a row per size."""
-    child = subprocess.run(
-        [sys.executable, __file__, "--memory"], capture_output=True, text=True, check=True
-    )
-    rows = [{"table": "memory"} | json.loads(child.stdout.splitlines()[-1])]
+    """All rows: the memory of child processes first, then a row per size."""
+    rows = []
+    for n, d in MANY:
+        command = [sys.executable, __file__, "--memory", str(n), str(d)]
+        child = subprocess.run(command, capture_output=True, text=True, check=True)
+        rows.append({"table": "memory"} | json.loads(child.stdout.splitlines()[-1]))
     cases = {"size": SIZES, "growth in n, d = 20": GROWTH_N, "growth in d, n = 1000": GROWTH_D}
     done = functools.cache(race)
     for table, sizes in cases.items():
         rows += [{"table": table} | done(n, d) for n, d in sizes]
-    return rows
+    return rows + [{"table": "directions"} | row for row in direction_rows()]
 
 
 def show(row: dict[str, Any]) -> str:
@@ -219,7 +264,7 @@ def show(row: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     if "--memory" in sys.argv:
-        print(json.dumps(memory()))
+        print(json.dumps(memory(*map(int, sys.argv[-2:]))))
     else:
         for line in map(show, run()):
             print(line)

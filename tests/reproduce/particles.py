@@ -7,6 +7,7 @@ square                 500 particles, uniform on [-1, 1]^2
 selective              a truncated Gaussian on the orthant
 toy                    kernel Stein discrepancy on a 2-d Gaussian: coin against a grid of step sizes
 ica                    independent component analysis: coin against the best step size
+networks               Bayesian neural networks: coin with three alphas against a grid of steps
 """
 
 import argparse
@@ -21,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from sklearn.datasets import load_diabetes, make_friedman1
 
 import infer
 from infer.kernels import stein_force
@@ -319,6 +321,104 @@ def ica() -> list:
     return rows
 
 
+HIDDEN, BATCH = 50, 100
+
+
+def regressions() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Two data sets of some hundred rows and ten columns."""
+    friedman = make_friedman1(n_samples=500, n_features=10, noise=1.0, random_state=0)
+    return {"diabetes": load_diabetes(return_X_y=True), "Friedman 1": friedman}
+
+
+def network_prior(params: dict[str, jax.Array]) -> jax.Array:
+    """Gamma(1, 0.1) on both precisions, weights N(0, 1 / decay), at their logarithms."""
+    weights, total = params["weights"], 0.0
+    for name in ("precision", "decay"):
+        total += params[name] - 0.1 * jnp.exp(params[name])
+    decay = params["decay"]
+    return total + 0.5 * len(weights) * decay - 0.5 * jnp.exp(decay) * jnp.sum(weights**2)
+
+
+def network(weights: jax.Array, x: jax.Array) -> jax.Array:
+    """One hidden layer of rectified linear units."""
+    p = x.shape[-1]
+    first, rest = weights[: p * HIDDEN].reshape(p, HIDDEN), weights[p * HIDDEN :]
+    hidden = jax.nn.relu(x @ first + rest[:HIDDEN])
+    return hidden @ rest[HIDDEN : 2 * HIDDEN] + rest[-1]
+
+
+def network_likelihood(params: dict[str, jax.Array], rows: tuple[jax.Array, ...]) -> jax.Array:
+    x, y = rows
+    precision = params["precision"]
+    error = y - network(params["weights"], x)
+    return 0.5 * (precision - jnp.log(2 * jnp.pi)) - 0.5 * jnp.exp(precision) * error**2
+
+
+@eqx.filter_jit
+def trained(algorithm: Any, target: infer.Target, key: jax.Array, steps: int) -> Any:
+    """The particles after so many minibatches."""
+
+    def body(state: Any, i: jax.Array) -> tuple[Any, None]:
+        at, rows = jax.random.split(jax.random.fold_in(key, i))
+        return algorithm.step(at, target.subsample(rows), state)[0], None
+
+    state, _ = jax.lax.scan(body, algorithm.init(key, target), jnp.arange(steps))
+    return jax.vmap(target.constrain)(state.particles)
+
+
+def network_start(rng: Any, p: int, n: int) -> dict[str, np.ndarray]:
+    """Weights of the usual size for their layer, precisions around one."""
+    size = [p * HIDDEN, HIDDEN, HIDDEN, 1]
+    sd = np.repeat([1 / np.sqrt(p + 1), 0, 1 / np.sqrt(HIDDEN + 1), 0], size)
+    return {
+        "decay": np.log(rng.gamma(1.0, 1.0, n)),
+        "precision": np.log(rng.gamma(1.0, 1.0, n)),
+        "weights": sd * rng.standard_normal((n, len(sd))),
+    }
+
+
+def networks() -> list:
+    """Bayesian neural networks, 20 particles, 2000 steps: test RMSE / log density, 3 splits."""
+    optimizers = {f"coin, alpha {a:g}": infer.coin(alpha=a) for a in (0.0, 100.0, 1e3, 1e4)}
+    for rate in (1e-4, 1e-3, 1e-2, 1e-1):
+        optimizers[f"step {rate:g}"] = infer.optimizer(
+            optax.rmsprop, learning_rate=rate, decay=0.9, eps=1e-6, eps_in_sqrt=False
+        )
+    rows: list[dict[str, Any]] = []
+    for name, (x, y) in regressions().items():
+        row: dict[str, Any] = {"data": name}
+        for label, tool in optimizers.items():
+            errors, densities = [], []
+            for split in range(3):
+                rng = np.random.default_rng(split)
+                order = rng.permutation(len(x))
+                test, train = order[: len(x) // 10], order[len(x) // 10 :]
+                shift, scale = x[train].mean(axis=0), x[train].std(axis=0)
+                inputs = (x - shift) / scale
+                middle, unit = y[train].mean(), y[train].std()
+                data = (jnp.asarray(inputs[train]), jnp.asarray((y[train] - middle) / unit))
+                start = network_start(rng, x.shape[1], 20)
+                target = infer.from_log_density(
+                    example=jax.tree.map(lambda a: a[0], start),
+                    log_prior=network_prior,
+                    log_likelihood=network_likelihood,
+                    data=data,
+                    batch_size=BATCH,
+                )
+                z = jax.vmap(target.unconstrain)(jax.tree.map(jnp.asarray, start))
+                method = infer.SVGD(n_particles=20, start=z, kernel=infer.RBF(), optimizer=tool)
+                found = trained(method, target, jax.random.key(split), 2000)
+                predicted = jax.vmap(network, (0, None))(found["weights"], inputs[test])
+                predicted = middle + unit * np.asarray(predicted)
+                sd = unit * np.exp(-0.5 * np.asarray(found["precision"]))[:, None]
+                density = -0.5 * ((y[test] - predicted) / sd) ** 2 - np.log(sd * np.sqrt(2 * np.pi))
+                errors.append(np.sqrt(np.mean((y[test] - predicted.mean(axis=0)) ** 2)))
+                densities.append(np.mean(np.logaddexp.reduce(density, axis=0) - np.log(20)))
+            row[label] = f"{np.mean(errors):.3g} / {np.mean(densities):.3g}"
+        rows.append(row)
+    return rows
+
+
 def amari(product: np.ndarray) -> float:
     """0 where the product is a permutation with scales, as it should be."""
 
@@ -331,7 +431,7 @@ def amari(product: np.ndarray) -> float:
     return (excess(product) + excess(product.T)) / (2 * len(product))
 
 
-EXPERIMENTS = {f.__name__: f for f in (dirichlet, quadratic, square, selective, toy, ica)}
+EXPERIMENTS = {f.__name__: f for f in (dirichlet, quadratic, square, selective, toy, ica, networks)}
 
 
 def tables(found: dict[str, list]) -> str:
