@@ -247,3 +247,10 @@ def test_wrong_use():
         Riesz(exponent=-1.0)
     with pytest.raises(ValueError, match=r"kernel\.at\(x\)"):
         Riesz().value(jnp.ones(2))
+
+
+def test_a_line_search_needs_an_energy():
+    target = infer.from_log_density(lambda x: -0.5 * jnp.sum(x**2), jnp.zeros(2))
+    algorithm = infer.SVGD(n_particles=5, optimizer=optax.lbfgs())
+    with pytest.raises(TypeError, match=r"direction of particles has none.*infer\.KSDD\(\)"):
+        infer.fit(target, algorithm, key=0, steps=3, progress=False)

@@ -114,7 +114,16 @@ def advance(
     """`update` of either kind of optimizer, strongly typed; most have no use for `extra`."""
     if not isinstance(given, Optimizer):
         given = optax.with_extra_args_support(given)
-    updates, state = given.update(updates, state, params, **extra)
+    try:
+        updates, state = given.update(updates, state, params, **extra)
+    except TypeError as error:
+        if extra or "value_fn" not in str(error):
+            raise
+        raise TypeError(
+            "this optimizer searches along a line, which needs a function to be minimized, and a "
+            "direction of particles has none. Write infer.KSDD() or infer.MIED(), which do, or "
+            "optimizer=infer.coin()."
+        ) from error
     return updates, _strong(state)
 
 
