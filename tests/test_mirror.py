@@ -227,7 +227,7 @@ def cloud(target, n=N):
 
 
 def swarm(z):
-    return Swarm(z, (), (), jnp.asarray(0))
+    return Swarm(z, (), jnp.asarray(0))
 
 
 def by_definition(target, z, score, kernel):
@@ -263,7 +263,7 @@ TARGETS = {
 def test_mirrored_force_is_its_definition(name, kernel, x64):
     target = TARGETS[name]()
     z, score = cloud(target)
-    phi, _ = mirrored_force(target, z, score, KERNELS[kernel])
+    phi, *_ = mirrored_force(target, z, score, KERNELS[kernel])
     np.testing.assert_allclose(phi, by_definition(target, z, score, KERNELS[kernel]), rtol=1e-9)
 
 

@@ -91,6 +91,11 @@ def stein_force(
     return over_rows(x, force, tile) / n
 
 
+def kernel_matrix(x: Points, kernel: AbstractRadialKernel) -> Float[Array, "n n"]:
+    """K_ij = k(x_i, x_j) of a kernel whose bandwidth is settled; memory n^2."""
+    return over_rows(x - x.mean(axis=0), lambda r, _: kernel.value(r))
+
+
 def with_ones(x: Points) -> Float[Array, "n d_1"]:
     """A last column of ones."""
     return jnp.concatenate([x, jnp.ones((x.shape[0], 1), x.dtype)], axis=1)

@@ -1,7 +1,7 @@
 """Annealed SVGD: the particles spread before the posterior collects them."""
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -115,10 +115,6 @@ class AnnealedSVGD(AbstractParticleMethod):
                     f"not its full weight: at step {half} it has {float(weight):.2g}. Write "
                     "stopping=None, or LossSettled(minimum=...) with twice the steps of annealing."
                 )
-
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing: the steps are counted anyway."""
-        return ()
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

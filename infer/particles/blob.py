@@ -1,6 +1,6 @@
 """The blob method: gradient descent on a divergence with a smoothed density."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -61,10 +61,6 @@ class Blob(AbstractParticleMethod):
         "Bayesian sampling. UAI 2018."
     )
 
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing."""
-        return ()
-
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm
     ) -> Direction:
@@ -90,10 +86,9 @@ def blob_force(
     weights = with_ones(x)
     weights = jnp.concatenate([weights, weights / mass], axis=1)
 
-    def force(r: Array, y: Points) -> Points:
+    def force(r: Array, y: Points, own: Array) -> Points:
         slope = dot(kernel.slope(r), weights)
-        own = jnp.sum(kernel.value(r), axis=1, keepdims=True)
         both = slope[:, : d + 1] / own + slope[:, d + 1 :]
         return 2 * (both[:, :d] - both[:, d:] * y)
 
-    return score + over_rows(x, force, tile)
+    return score + over_rows(x, force, tile, beside=(mass,))

@@ -1,6 +1,6 @@
 """Gradient flow with a smoothed density."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -55,10 +55,6 @@ class GFSD(AbstractParticleMethod):
         "Liu, Zhuo, Cheng, Zhang, Zhu, Carin. Understanding and accelerating particle-based "
         "variational inference. ICML 2019."
     )
-
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing."""
-        return ()
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

@@ -1,6 +1,6 @@
 """Kernel Stein discrepancy descent."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -73,10 +73,6 @@ class KSDD(AbstractParticleMethod):
     source: ClassVar[str] = (
         "Korba, Aubin-Frankowski, Majewski, Ablin. Kernel Stein discrepancy descent. ICML 2021."
     )
-
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing."""
-        return ()
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

@@ -1,6 +1,6 @@
 """SVGD with a matrix-valued kernel: preconditioned by the average curvature."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -73,15 +73,11 @@ class MatrixSVGD(AbstractParticleMethod):
         "NeurIPS 2019."
     )
 
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing; refuses what is no metric."""
-        check_metric(self.metric, x, "MatrixSVGD")
-        return ()
-
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm
     ) -> Direction:
         """The Stein force where the average curvature is the identity."""
+        check_metric(self.metric, x, "MatrixSVGD")
         metric = metric_of(self.metric, target)
         root = absolute(jnp.mean(curvatures(metric, x), axis=0))
         y = root.whiten(x)

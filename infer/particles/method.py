@@ -34,13 +34,11 @@ class Swarm(eqx.Module):
     Attributes:
         particles: where they are, unconstrained.
         optimizer: the state of the optimizer.
-        memory: what the direction keeps from step to step.
         i: steps taken.
     """
 
     particles: Points
     optimizer: optax.OptState
-    memory: Any
     i: Count
 
 
@@ -50,7 +48,6 @@ class Direction(NamedTuple):
     Attributes:
         phi: one vector per particle.
         stats: scalars to be recorded.
-        memory: what the next step needs to know.
         gradients: gradients of the log density taken besides one per particle, as their cost goes.
         line: where -phi is the gradient of an energy, its `value`, `grad` and `value_fn`, for
             optimizers that search along a line.
@@ -58,7 +55,6 @@ class Direction(NamedTuple):
 
     phi: Points
     stats: dict[str, Array]
-    memory: Any = ()
     gradients: int = 0
     line: dict[str, Any] | None = None
 
@@ -101,18 +97,14 @@ class AbstractParticleMethod(AbstractApproximator):
         _check(self)
 
     @abstractmethod
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """What `direction` keeps before the first step; refuses targets that it cannot serve."""
-
-    @abstractmethod
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm
     ) -> Direction:
-        """Where the particles are to go, from their scores."""
+        """Where the particles are to go, from their scores; refuses targets it cannot serve."""
 
     def init(self, key: PRNGKey, target: Target) -> Swarm:
         """`start`, or Normal particles around `target.initial(key)`."""
-        key_start, key_spread, key_memory = jax.random.split(key, 3)
+        key_start, key_spread = jax.random.split(key)
         if self.start is None:
             center = target.initial(key_start)
             shape = (self.n_particles, center.shape[0])
@@ -121,8 +113,7 @@ class AbstractParticleMethod(AbstractApproximator):
         else:
             x = self.start
             _check_start(x, target, type(self).__name__)
-        memory = self.remember(key_memory, target, x)
-        return Swarm(x, first_state(self.optimizer, x), memory, jnp.zeros((), jnp.int32))
+        return Swarm(x, first_state(self.optimizer, x), jnp.zeros((), jnp.int32))
 
     def step(self, key: PRNGKey, target: Target, state: Swarm) -> tuple[Swarm, Info]:
         """One step of the optimizer along the direction."""
@@ -138,7 +129,7 @@ class AbstractParticleMethod(AbstractApproximator):
             (x.shape[0] + found.gradients) * (1 + searched(optimizer)),
             stats | found.stats,
         )
-        return Swarm(x + jnp.asarray(updates), optimizer, found.memory, state.i + 1), info
+        return Swarm(x + jnp.asarray(updates), optimizer, state.i + 1), info
 
     def posterior(self, state: Swarm) -> Particles:
         """The particles, equally weighted."""

@@ -1,6 +1,6 @@
 """Mollified interaction energy descent."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -66,10 +66,6 @@ class MIED(AbstractParticleMethod):
         "Li, Liu, Korba, Yurochkin, Solomon. Sampling with mollified interaction energy descent. "
         "ICLR 2023."
     )
-
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing."""
-        return ()
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

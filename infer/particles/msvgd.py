@@ -1,6 +1,6 @@
 """Mirrored SVGD: the kernel measures distance where the parameters live."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from infer.core.target import Target
 from infer.core.types import Points, PRNGKey, Vector
 from infer.kernels.pairwise import dot, over_rows
 from infer.kernels.radial import AbstractRadialKernel
-from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.particles.method import AbstractParticleMethod, Direction, Swarm
 
 ENTRIES = 2**22  # numbers held at once where every pair needs a product with a Jacobian
 
@@ -46,26 +46,22 @@ class MSVGD(AbstractParticleMethod):
     exact_target: ClassVar[bool] = False
     source: ClassVar[str] = "Shi, Liu, Mackey. Sampling with mirrored Stein operators. ICLR 2022."
 
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing."""
-        return ()
-
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm
     ) -> Direction:
         """The mirrored Stein force."""
-        phi, kernel = mirrored_force(target, x, score, self.kernel)
+        phi, kernel, _ = mirrored_force(target, x, score, self.kernel)
         return Direction(phi, {"bandwidth": kernel.h})
 
 
 def mirrored_force(
     target: Target, z: Points, score: Points, kernel: AbstractRadialKernel
-) -> tuple[Points, AbstractRadialKernel]:
-    """The direction of `MSVGD` and the kernel with its bandwidth settled."""
+) -> tuple[Points, AbstractRadialKernel, Float[Array, "n p"]]:
+    """The direction of `MSVGD`, the kernel with its bandwidth settled, the particles as values."""
     x = jax.vmap(lambda point: primal(target, point))(z)
-    kernel, _ = settled_kernel(kernel, x)
+    kernel = kernel.at(x)
     force = _by_autodiff if mirror_maps(target) is None else _by_metric
-    return force(target, z, x - x.mean(axis=0), score, kernel) / len(z), kernel
+    return force(target, z, x - x.mean(axis=0), score, kernel) / len(z), kernel, x
 
 
 def _by_metric(

@@ -1,6 +1,6 @@
 """Noisy SVGD: a diffusion of all particles that keeps their spread."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -10,7 +10,7 @@ import optax
 from infer.core.checks import positive
 from infer.core.target import Target
 from infer.core.types import Points, PRNGKey, Scalar
-from infer.kernels.pairwise import dot, over_rows, stein_force
+from infer.kernels.pairwise import dot, kernel_matrix, stein_force
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
 
 AS_IT_IS = optax.scale(-1.0)  # an optimizer is given -phi, and here phi is the whole move
@@ -64,10 +64,6 @@ class NoisySVGD(AbstractParticleMethod):
         "ICLR 2025."
     )
 
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing."""
-        return ()
-
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm
     ) -> Direction:
@@ -76,7 +72,7 @@ class NoisySVGD(AbstractParticleMethod):
         kernel, stats = settled_kernel(self.kernel, x)
         c = 10 * n * jnp.finfo(x.dtype).eps
         phi = stein_force(x, score, kernel) + (c / n) * score
-        matrix = over_rows(x - x.mean(axis=0), lambda r, _: kernel.value(r))
+        matrix = kernel_matrix(x, kernel)
         # Any root of the matrix gives noise of the same law; this one is the cheapest.
         root = jnp.linalg.cholesky(matrix + c * jnp.eye(n, dtype=x.dtype))
         noise = dot(root, jax.random.normal(key, x.shape, x.dtype))

@@ -1,6 +1,6 @@
 """Random batch SVGD: forces between the members of small groups only."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -62,10 +62,6 @@ class RandomBatchSVGD(AbstractParticleMethod):
                 f"RandomBatchSVGD cannot deal {n} particles into groups of {self.group}; write "
                 f"RandomBatchSVGD(n_particles={near}, group={self.group})."
             )
-
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing."""
-        return ()
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

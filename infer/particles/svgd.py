@@ -1,6 +1,6 @@
 """Stein variational gradient descent."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from infer.core.target import Target
 from infer.core.types import Points, PRNGKey
@@ -59,10 +59,6 @@ class SVGD(AbstractParticleMethod):
         "Liu, Wang. Stein variational gradient descent: a general purpose Bayesian inference "
         "algorithm. NeurIPS 2016."
     )
-
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing."""
-        return ()
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

@@ -1,6 +1,6 @@
 """Stein variational mirror descent: a kernel that adapts to the mirror map."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -9,10 +9,10 @@ import optax
 from jaxtyping import Array, Float
 
 from infer.core.checks import fraction
-from infer.core.mirror import check_mirror_maps, geometry, primal
+from infer.core.mirror import check_mirror_maps, geometry
 from infer.core.target import Target
 from infer.core.types import Points, PRNGKey, Scalar
-from infer.kernels.pairwise import dot, over_rows
+from infer.kernels.pairwise import dot, kernel_matrix
 from infer.kernels.radial import AbstractRadialKernel
 from infer.optimizers.optimizer import Optimizer, optimizer
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm
@@ -58,17 +58,13 @@ class SVMD(AbstractParticleMethod):
     exact_target: ClassVar[bool] = False
     source: ClassVar[str] = "Shi, Liu, Mackey. Sampling with mirrored Stein operators. ICLR 2022."
 
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing; refuses a target without mirror maps."""
-        check_mirror_maps(target, "SVMD")
-        return ()
-
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm
     ) -> Direction:
         """The preconditioned direction of `MSVGD`."""
-        force, kernel = mirrored_force(target, x, score, self.kernel)
-        half, inverse = kernel_root(jax.vmap(lambda z: primal(target, z))(x), kernel, self.keep)
+        check_mirror_maps(target, "SVMD")
+        force, kernel, values = mirrored_force(target, x, score, self.kernel)
+        half, inverse = kernel_root(values, kernel, self.keep)
         pulled = dot(inverse, force)
         pushed = jax.vmap(lambda z, v: geometry(target, z).solve(v))(x, pulled)
         return Direction(dot(half, pushed), {"bandwidth": kernel.h})
@@ -79,7 +75,7 @@ def kernel_root(
 ) -> tuple[Float[Array, "n n"], Float[Array, "n n"]]:
     """B = K^1/2 and its inverse, on the leading eigenvalues that make up `keep` of the trace."""
     n = len(x)
-    matrix = over_rows(x - x.mean(axis=0), lambda r, _: kernel.value(r))
+    matrix = kernel_matrix(x, kernel)
     lam, vectors = jnp.linalg.eigh((matrix + matrix.T) / 2)
     lam = jnp.maximum(lam, 0)
     above = jnp.cumsum(lam[::-1])[::-1] - lam  # of the eigenvalues larger than this one

@@ -1,6 +1,6 @@
 """Stein variational Newton: a Newton step for every particle."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -71,15 +71,11 @@ class SVN(AbstractParticleMethod):
         "NeurIPS 2018."
     )
 
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing; refuses what is no metric."""
-        check_metric(self.metric, x, "SVN")
-        return ()
-
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm
     ) -> Direction:
         """The Newton step of every particle, computed where Nbar is the identity."""
+        check_metric(self.metric, x, "SVN")
         metric = metric_of(self.metric, target)
         bent = curvatures(metric, x)
         root = absolute(jnp.mean(bent, axis=0))

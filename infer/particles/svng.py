@@ -1,6 +1,6 @@
 """Stein variational natural gradient: mirrored Stein operators with a metric of the user's."""
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -68,15 +68,11 @@ class SVNG(AbstractParticleMethod):
     exact_target: ClassVar[bool] = False
     source: ClassVar[str] = "Shi, Liu, Mackey. Sampling with mirrored Stein operators. ICLR 2022."
 
-    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
-        """Nothing; refuses what is no metric."""
-        check_metric(self.metric, x, "SVNG")
-        return ()
-
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm
     ) -> Direction:
         """The direction of the mirrored Stein operator, seen through the metric twice."""
+        check_metric(self.metric, x, "SVNG")
         metric = metric_of(self.metric, target)
         g, inverse, drift = _geometry(metric, x)
         kernel, stats = settled_kernel(self.kernel, x)
