@@ -35,11 +35,13 @@ class Swarm(eqx.Module):
         particles: where they are, unconstrained.
         optimizer: the state of the optimizer.
         i: steps taken.
+        memory: arrays that the direction hands on from one step to the next, or None.
     """
 
     particles: Points
     optimizer: optax.OptState
     i: Count
+    memory: Any = None
 
 
 class Direction(NamedTuple):
@@ -51,12 +53,14 @@ class Direction(NamedTuple):
         gradients: gradients of the log density taken besides one per particle, as their cost goes.
         line: where -phi is the gradient of an energy, its `value`, `grad` and `value_fn`, for
             optimizers that search along a line.
+        memory: what `remember` made, as it is to be at the next step.
     """
 
     phi: Points
     stats: dict[str, Array]
     gradients: int = 0
     line: dict[str, Any] | None = None
+    memory: Any = None
 
 
 def _as_points(value: Any) -> Array | None:
@@ -113,7 +117,12 @@ class AbstractParticleMethod(AbstractApproximator):
         else:
             x = self.start
             _check_start(x, target, type(self).__name__)
-        return Swarm(x, first_state(self.optimizer, x), jnp.zeros((), jnp.int32))
+        memory = self.remember(key_start, target, x)
+        return Swarm(x, first_state(self.optimizer, x), jnp.zeros((), jnp.int32), memory)
+
+    def remember(self, key: PRNGKey, target: Target, x: Points) -> Any:
+        """What the direction carries from step to step besides the particles: arrays, or None."""
+        return None
 
     def step(self, key: PRNGKey, target: Target, state: Swarm) -> tuple[Swarm, Info]:
         """One step of the optimizer along the direction."""
@@ -129,7 +138,8 @@ class AbstractParticleMethod(AbstractApproximator):
             (x.shape[0] + found.gradients) * (1 + searched(optimizer)),
             stats | found.stats,
         )
-        return Swarm(x + jnp.asarray(updates), optimizer, state.i + 1), info
+        moved = x + jnp.asarray(updates)
+        return Swarm(moved, optimizer, state.i + 1, found.memory), info
 
     def posterior(self, state: Swarm) -> Particles:
         """The particles, equally weighted."""

@@ -15,9 +15,9 @@ AXES = ("chains", "particles", "data")
 def lay_out(mesh: Mesh, carry: Carry, target: Target) -> tuple[Carry, Target]:
     """Put a run's states and data on a mesh with one axis named "chains", "particles" or "data".
 
-    "chains" splits the leading axis of every state, "particles" the second axis of states with
-    three, "data" the leading axis of the data rows; everything else is replicated. The numbers
-    agree with those of one device to rounding.
+    "chains" splits the leading axis of every state, "particles" the rows of the particles and of
+    what has as many, "data" the leading axis of the data rows; everything else is replicated. The
+    numbers agree with those of one device to rounding.
     """
     if len(mesh.axis_names) != 1 or mesh.axis_names[0] not in AXES:
         raise ValueError(f"mesh needs one axis named one of {AXES}, got {mesh.axis_names}.")
@@ -50,11 +50,18 @@ def lay_out(mesh: Mesh, carry: Carry, target: Target) -> tuple[Carry, Target]:
         if target.size is None or target.size % devices:
             raise ValueError(f"{target.size} data rows do not divide over {devices} devices.")
         return each(carry, None), each(target, 0, target.size)
-    sets = [leaf.shape[1] for leaf in jax.tree.leaves(carry) if leaf.ndim == 3]
-    if not sets or any(n % devices for n in sets):
+    particles = getattr(carry.states, "particles", None)
+    if particles is None:
         raise ValueError(
-            f"sets of {sets or 'no'} particles do not divide over {devices} devices; choose "
-            f"n_particles a multiple of {devices}."
+            'a mesh axis "particles" is for sets of particles; write Mesh(devices, "chains").'
         )
-    states = jax.tree.map(lambda x: place(x, 1) if x.ndim == 3 else jax.device_put(x, whole), carry)
+    n = particles.shape[1]
+    if n % devices:
+        raise ValueError(
+            f"a set of {n} particles does not divide over {devices} devices; choose n_particles "
+            f"a multiple of {devices}."
+        )
+    states = jax.tree.map(
+        lambda x: place(x, 1, n) if x.ndim == 3 else jax.device_put(x, whole), carry
+    )
     return states, each(target, None)
