@@ -65,8 +65,8 @@ def improve(result: Result, *, draws: int | None = None, replace: bool = False, 
         states are those of the fit, its verdict is of the new draws.
 
     Raises:
-        ValueError: for chains, particles and results improved before, which have no density; for
-            a result loaded without its target.
+        ValueError: for chains, particles, flows along maps and results improved before, which have
+            no density; for a result loaded without its target.
 
     Source: Vehtari et al., Pareto smoothed importance sampling, JMLR 25 (2024); Owen and Zhou,
     Safe and effective importance sampling, JASA 95 (2000).
@@ -167,7 +167,7 @@ def _mixture_of(result: Result) -> tuple[Target, AbstractDistribution]:
     if result.log_q is None:
         raise ValueError(
             f"these draws of {result.algorithm_name} have no density to weigh them by: they are "
-            "particles, or were improved before. Improve a fitted distribution, "
+            "particles, come through maps, or were improved before. Improve a fitted distribution, "
             "infer.improve(infer.fit(target, infer.VI(), key=0), key=1); for more draws of an "
             "improved one write draws=... there."
         )

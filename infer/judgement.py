@@ -14,7 +14,7 @@ from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorith
 from infer.core.evidence import Evidence, Verdict
 from infer.core.keys import Use, address
 from infer.core.outcome import Outcome
-from infer.core.posterior import AbstractDistribution, Particles, Posterior
+from infer.core.posterior import AbstractDistribution, AbstractGenerator, Particles, Posterior
 from infer.core.stopping import AbstractStopping, LossSettled, Record
 from infer.core.target import Target
 from infer.core.types import PRNGKey
@@ -32,12 +32,16 @@ MORE_DRAWS = (4000, 16_000)  # a distribution that is neither right nor wrong is
 MOST_SCORED = 2**26  # numbers in the scored draws of chains, in many dimensions
 MOST_SEEN = 2**29  # numbers drawn for a verdict, in many dimensions
 
+Fitted = AbstractDistribution | AbstractGenerator  # what independent draws can be taken of
+
 
 @eqx.filter_jit
-def _draw(posteriors: AbstractDistribution, keys: Array, n: int) -> tuple[Array, Array]:
-    """Fresh draws (chains, n, d) of stacked distributions and their log densities."""
+def _draw(posteriors: Fitted, keys: Array, n: int) -> tuple[Array, Array | None]:
+    """Fresh draws (chains, n, d) of stacked posteriors, and log densities if they have any."""
 
-    def one(q: AbstractDistribution, key: Array) -> tuple[Array, Array]:
+    def one(q: Fitted, key: Array) -> tuple[Array, Array | None]:
+        if isinstance(q, AbstractGenerator):
+            return q.sample(key, n), None
         draws = q.sample_score(key, n)
         return draws.x, draws.log_q
 
@@ -220,7 +224,7 @@ def _judge_distribution(
 ) -> tuple[Evidence, ...]:
     """Judged on fresh draws of its own, however many the user keeps; more while undecided."""
     evidence: tuple[Evidence, ...] = ()
-    if len(names) > rule.LARGE:
+    if len(names) > rule.LARGE and isinstance(one, AbstractDistribution):
         q = jax.tree.map(lambda leaf: leaf[0], one)
         stream = Stream(target, q, key)
         for n in (FEWEST, *MORE_DRAWS):
@@ -235,9 +239,8 @@ def _judge_distribution(
     for n in (first, *(more for more in MORE_DRAWS if more > first)):
         z, log_q = _fresh(one, jax.random.fold_in(key, n), 1, n)
         log_prob, score = scored(target, z)
-        evidence = rule.judge(
-            rule.Sample(z, log_prob, score, log_q, names, independent=True, hint=hint)
-        )
+        sample = rule.Sample(z, log_prob, score, log_q, names, independent=True, hint=hint)
+        evidence = rule.judge(sample) if log_q is not None else rule.judge_generated(sample)
         if not rule.undecided(evidence):
             break
     return evidence
@@ -254,10 +257,12 @@ def settled_draws(algorithm: AbstractApproximator, trail: Trail, key: PRNGKey) -
     return _fresh(_posteriors(algorithm, trail.carry.states), key, len(trail.carry.alive), 1000)[0]
 
 
-def _fresh(stacked: Posterior, key: PRNGKey, chains: int, n: int) -> tuple[np.ndarray, np.ndarray]:
-    assert isinstance(stacked, AbstractDistribution)
+def _fresh(
+    stacked: Posterior, key: PRNGKey, chains: int, n: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    assert isinstance(stacked, Fitted)
     x, log_q = _draw(stacked, jax.random.split(key, chains), n)
-    return np.asarray(x), np.asarray(log_q)
+    return np.asarray(x), None if log_q is None else np.asarray(log_q)
 
 
 def _state_hint(stacked: Posterior, target: Target) -> str:
@@ -270,6 +275,8 @@ def _state_hint(stacked: Posterior, target: Target) -> str:
             f"The spread of {n} interacting particles in {target.dim} dimensions shrinks when they "
             "are few: take more particles, or more steps if the force has not died away"
         )
+    if isinstance(stacked, AbstractGenerator):
+        return "Its networks were trained too little or are too small: more steps, a greater width"
     if not target.exact:
         return "Minibatch noise moves the fit: take a smaller step, or a larger batch_size"
     return ""

@@ -129,7 +129,8 @@ class Result:
         The first, where there is nothing to rank: chains are one answer, and the loss of particles
         does not say which of several sets is best.
         """
-        return 0 if self.is_chains or self.log_q is None else best_restart(self.trail)
+        ranked = self.log_q is not None or self._generates
+        return best_restart(self.trail) if ranked and not self.is_chains else 0
 
     @property
     def is_chains(self) -> bool:
@@ -139,11 +140,18 @@ class Result:
     @property
     def resampled(self) -> bool:
         """Are the draws those of a fitted distribution no longer, but chosen by `infer.improve`?"""
-        if self.is_chains or self.log_q is not None:
+        if self.is_chains or self.log_q is not None or self._generates:
             return False
         if self.algorithm is None:  # a file does not say, but the verdict on particles counts them
             return all(e.name != "number of particles" for e in self.verdict.evidence)
         return not (isinstance(self.algorithm, AbstractApproximator) and self.algorithm.particles)
+
+    @property
+    def _generates(self) -> bool:
+        """Are the draws independent ones of a fit that has no density?"""
+        if self.algorithm is None:  # a file does not say, but the verdict does
+            return any(e.name == "no density" for e in self.verdict.evidence)
+        return isinstance(self.algorithm, AbstractApproximator) and self.algorithm.generates
 
     @property
     def history(self) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ from infer.diagnostics.coordinates import (
     coordinate_regression,
 )
 from infer.diagnostics.groups import widest_gap
-from infer.diagnostics.ksd import ksd, ksd_floor
+from infer.diagnostics.ksd import ksd, ksd_floor, ksd_squared
 from infer.diagnostics.pareto import kl_gap, pareto_khat
 from infer.diagnostics.score import ScoreRegression, score_regression, whiten
 from infer.streaming import Stream
@@ -165,15 +165,32 @@ def _particles(n: int, d: int, is_settled: bool) -> tuple[Evidence, ...]:
     )
 
 
-def _groups(z: np.ndarray) -> Evidence:
-    """Do the particles sit in modes so far apart that none can have crossed from one to another?"""
+def judge_generated(sample: Sample) -> tuple[Evidence, ...]:
+    """The default rule for independent draws (1, n, d) of a fit that has no density.
+
+    Its shape is judged by the kernel Stein discrepancy, in place of importance weights.
+    """
+    evidence = judge(sample)
+    measured = any(e.name == "score regression" for e in evidence)
+    n = sample.z.shape[1]
+    meaning = f"{n} independent draws of a fit without a density: no weights, no lower bound"
+    evidence += (Evidence("no density", float(n), "", "info", meaning),)
+    if measured:
+        evidence += (_groups(sample.z[0], "draws"),)
+    if measured and sample.z.shape[-1] <= LARGE:
+        evidence += (_stein_of_draws(sample),)
+    return evidence
+
+
+def _groups(z: np.ndarray, what: str = "particles") -> Evidence:
+    """Do the points sit in modes so far apart that none can have crossed from one to another?"""
     gap = widest_gap(z)
     apart = gap.width > gap.limit
-    meaning = "the particles are one group"
+    meaning = f"the {what} are one group"
     if apart:
         more, fewer = gap.shares
         meaning = (
-            f"the particles form separate groups, {more:.0%} and {fewer:.0%} of them: these shares "
+            f"the {what} form separate groups, {more:.0%} and {fewer:.0%} of them: these shares "
             "come from the start, not from the posterior. Believe what is said of each group, not "
             "means and probabilities over all of them"
         )
@@ -192,6 +209,26 @@ def _stein(sample: Sample) -> Evidence:
     far = not ratio <= STEIN_LIMIT
     if far:
         meaning += ": the particles are not yet where the posterior is, or too few for its shape"
+    status: Status = "suspect" if far else "ok"
+    return Evidence("kernel Stein discrepancy", ratio, f"<= {STEIN_LIMIT}", status, meaning)
+
+
+def _stein_of_draws(sample: Sample) -> Evidence:
+    """Kernel Stein discrepancy, whitened, over what draws of the posterior would show by chance.
+
+    For these only the pairs of a draw with itself count on average, whatever the posterior.
+    """
+    n = sample.z.shape[1]
+    few = np.arange(0, n, -(-n // MOST_PAIRED))
+    factor, z = whiten(np.asarray(sample.z[0], np.float64))
+    z, score = z[few], (np.asarray(sample.score[0], np.float64) @ factor)[few]
+    squared, m = ksd_squared(z, score), len(few)
+    own = m * squared - (m - 1) * ksd_squared(z, score, unbiased=True)
+    ratio = math.sqrt(max(squared, 0.0) * m / own)
+    meaning = f"the kernel Stein discrepancy is {ratio:.2g} times that of draws of the posterior"
+    far = not ratio <= STEIN_LIMIT
+    if far:
+        meaning += f": the shape of the fit is not the posterior's. {sample.hint}".rstrip()
     status: Status = "suspect" if far else "ok"
     return Evidence("kernel Stein discrepancy", ratio, f"<= {STEIN_LIMIT}", status, meaning)
 

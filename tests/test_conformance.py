@@ -142,6 +142,9 @@ NEW_SETTINGS = {
     "SVGD": lambda v: infer.SVGD(n_particles=5, kernel=infer.RBF(bandwidth=v), init_scale=v),
     "AnnealedSVGD": lambda v: infer.AnnealedSVGD(annealing=infer.tanh_annealing(100, power=v)),
     "SVNG": lambda v: infer.SVNG(keep=v),
+    "SlicedSVGD": lambda v: infer.SlicedSVGD(slices=infer.optimizer(optax.sgd, learning_rate=v)),
+    "GrassmannSVGD": lambda v: infer.GrassmannSVGD(turn=v),
+    "WassersteinFlow": lambda v: infer.WassersteinFlow(step_size=v, init_scale=v),
     "KSDD": lambda v: infer.KSDD(kernel=infer.IMQ(bandwidth=v), init_scale=v),
     "MIED": lambda v: infer.MIED(kernel=infer.Riesz(bandwidth=v), init_scale=v),
     "NoisySVGD": lambda v: infer.NoisySVGD(step_size=v),
@@ -162,16 +165,20 @@ def test_new_settings_are_the_same_program(name):
 
 # Documented biases, as parts of a posterior sd (mean) and of a posterior variance (covariance):
 # ULA's variance is 1 / (1 - e/2) at step size e; finitely many particles lose spread; the
-# optimizer of VI leaves some noise.
+# optimizer of VI leaves some noise; the pool of WassersteinFlow and its networks more.
 BIAS = {
     "ULA": (0.0, 0.03),
     "VI": (0.02, 0.02),
+    "WassersteinFlow": (0.03, 0.04),
     "SVGD": (0.01, 0.15),
     "AnnealedSVGD": (0.01, 0.15),
     "MatrixSVGD": (0.01, 0.08),
     "SVN": (0.01, 0.08),
     "SVNG": (0.01, 0.15),
     "RandomBatchSVGD": (0.05, 0.15),
+    "GraphicalSVGD": (0.01, 0.15),
+    "SlicedSVGD": (0.06, 0.2),
+    "GrassmannSVGD": (0.03, 0.15),
     "Blob": (0.01, 0.42),
     "GFSD": (0.01, 0.75),
     "KSDD": (0.01, 0.13),
@@ -185,6 +192,9 @@ NO_DRAWS = {
     "SVNG",
     "AnnealedSVGD",
     "RandomBatchSVGD",
+    "GraphicalSVGD",
+    "SlicedSVGD",
+    "GrassmannSVGD",
     "Blob",
     "GFSD",
     "KSDD",
@@ -198,12 +208,14 @@ STATUS = {"Blob": "suspect", "GFSD": "failed", "MIED": "suspect", "NoisySVGD": "
 STEPS = {"HMC": 6000}
 
 
-# In float64 the relatives of SVGD are `slow`: their directions are tested in it one by one.
+# In float64 the relatives of SVGD are `slow`: their directions are tested in it one by one. So is
+# WassersteinFlow, whose networks take half a minute.
+SLOW = NO_DRAWS - {"SVGD"} | {"WassersteinFlow"}
 RECOVERED = [
     pytest.param(
         width,
         name,
-        marks=pytest.mark.slow if width == "float64" and name in NO_DRAWS - {"SVGD"} else (),
+        marks=pytest.mark.slow if width == "float64" and name in SLOW else (),
     )
     for width in ("float32", "float64")
     for name in ALGORITHMS

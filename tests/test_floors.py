@@ -31,6 +31,7 @@ FLOORS: dict[str, int] = {
     "gaussian": 2,
     "variational": 2,
     "particles": 2,
+    "transport": 2,
     "langevin": 2,
     "diffusion": 2,
     "amortized": 2,

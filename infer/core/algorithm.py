@@ -76,6 +76,7 @@ class AbstractApproximator(eqx.Module):
         exact_target: True if the method needs the density on all rows at every step.
         particles: True if the answer is a set of particles: they are the draws, and the loss says
             nothing about which of several sets is best.
+        generates: True if the answer can be drawn from but has no density.
         default_steps: the most steps it takes.
         stopping: the rule that ends it sooner, or None to take every step.
         source: the paper to cite.
@@ -86,6 +87,7 @@ class AbstractApproximator(eqx.Module):
     default_steps: eqx.AbstractClassVar[int]
     source: eqx.AbstractClassVar[str]
     stopping: eqx.AbstractVar[AbstractStopping | None]
+    generates: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 0
     default_chains: ClassVar[int] = 1
 

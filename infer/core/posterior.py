@@ -1,4 +1,4 @@
-"""The kinds of answer: a distribution, particles, chains."""
+"""The kinds of answer: a distribution, a generator of draws, particles, chains."""
 
 from abc import abstractmethod
 
@@ -46,6 +46,14 @@ class AbstractDistribution(eqx.Module):
         """Mean and covariance where the parameters tell them, else None."""
 
 
+class AbstractGenerator(eqx.Module):
+    """A distribution on R^d that can be drawn from and has no density to evaluate."""
+
+    @abstractmethod
+    def sample(self, key: PRNGKey, n: int) -> Points:
+        """`n` independent draws."""
+
+
 class AbstractFamily(eqx.Module):
     """A shape of distribution to be fitted; makes the first member of the family."""
 
@@ -75,4 +83,4 @@ class Chains(eqx.Module):
         return flat[jax.random.randint(key, (n,), 0, flat.shape[0])]
 
 
-Posterior = AbstractDistribution | Particles | Chains
+Posterior = AbstractDistribution | AbstractGenerator | Particles | Chains

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from infer.core.types import Points
 from infer.kernels.radial import AbstractRadialKernel
 
+Moves = Float[Array, "n m"]  # along m directions, which may be all of them
 Rows = Callable[..., Float[Array, "b m"]]  # of r (b, n), points (b, d), rows of what is beside
 LEAST_ROWS = 512
 TILE_ELEMENTS = {"cpu": 2**21}  # what a cache holds; elsewhere 2**26, what memory spares easily
@@ -54,8 +55,12 @@ def over_rows(
 
 
 def stein_force(
-    x: Points, score: Points, kernel: AbstractRadialKernel, tile: int | None = None
-) -> Points:
+    x: Points,
+    score: Moves,
+    kernel: AbstractRadialKernel,
+    tile: int | None = None,
+    moved: Moves | None = None,
+) -> Moves:
     """The direction in which Stein variational gradient descent moves each particle.
 
         phi_i = (1/n) sum_j [ k(x_j, x_i) score_j + grad_{x_j} k(x_j, x_i) ]
@@ -73,22 +78,25 @@ def stein_force(
         score: gradients of the log density at the particles, or unbiased estimates of them.
         kernel: any radial kernel; one without a bandwidth takes the median rule at x.
         tile: rows per tile, >= 1; None chooses.
+        moved: X C^T, where the kernel looks at X and the particles are moved along C only: then
+            grad is C grad, and `score` has as many columns.
     """
-    n, d = x.shape
     kernel = kernel.at(x)
     x = x - x.mean(axis=0)
+    moved = x if moved is None else moved - moved.mean(axis=0)
+    n, d = moved.shape
     decay = kernel.decay
     # A column of ones makes the row sums part of the product.
-    weights = with_ones(x if decay is None else score - 2 * decay * x)
+    weights = with_ones(moved if decay is None else score - 2 * decay * moved)
 
-    def force(r: Array, y: Points) -> Points:
+    def force(r: Array, _: Array, own: Array) -> Array:
         if decay is None:
             slope = dot(kernel.slope(r), weights)
-            return dot(kernel.value(r), score) + 2 * (slope[:, :d] - slope[:, d:] * y)
+            return dot(kernel.value(r), score) + 2 * (slope[:, :d] - slope[:, d:] * own)
         total = dot(kernel.value(r), weights)
-        return total[:, :d] + 2 * decay * total[:, d:] * y
+        return total[:, :d] + 2 * decay * total[:, d:] * own
 
-    return over_rows(x, force, tile) / n
+    return over_rows(x, force, tile, beside=(moved,)) / n
 
 
 def kernel_matrix(x: Points, kernel: AbstractRadialKernel) -> Float[Array, "n n"]:

@@ -171,7 +171,7 @@ def median_bandwidth(x: Points) -> Scalar:
     gram = jnp.dot(points, points.T, precision=jax.lax.Precision.HIGHEST)
     r = jnp.maximum(square[:, None] + square - 2 * gram, 0)
     pairs = np.flatnonzero(np.triu(np.ones(r.shape, bool), 1))
-    floor = rounding**2 + jnp.finfo(x.dtype).tiny ** 0.5
+    floor = rounding**2 + jnp.finfo(x.dtype).tiny ** 0.3  # 1 / h^3 is a number still
     return jnp.maximum(median(r.ravel()[pairs]) / np.log(n + 1), floor)
 
 

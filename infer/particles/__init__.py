@@ -5,7 +5,9 @@ from infer.particles.annealed import cyclic_annealing as cyclic_annealing
 from infer.particles.annealed import tanh_annealing as tanh_annealing
 from infer.particles.blob import Blob as Blob
 from infer.particles.gfsd import GFSD as GFSD
+from infer.particles.gfsf import GFSF as GFSF
 from infer.particles.ksdd import KSDD as KSDD
+from infer.particles.lawgd import LAWGD as LAWGD
 from infer.particles.matrix import MatrixSVGD as MatrixSVGD
 from infer.particles.mied import MIED as MIED
 from infer.particles.msvgd import MSVGD as MSVGD
