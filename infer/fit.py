@@ -126,7 +126,7 @@ def fit(
         starts = starting_points(problem, address(run_key, Use.START), n_chains, init)
         trail = start(algorithm, problem, keys, starts)
     if mesh is not None:
-        trail.carry, problem = lay_out(mesh, trail.carry, problem)
+        trail.carry, problem = lay_out(mesh, algorithm, trail.carry, problem)
     if checkpoint is not None:
         callbacks = [*callbacks, Checkpointer(checkpoint, meta)]
     return _go(problem, algorithm, run_key, keys, trail, plan, draws, progress, callbacks)

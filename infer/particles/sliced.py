@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from infer.core.target import Target
 from infer.core.types import Points, PRNGKey, Scalar, Vector
-from infer.kernels.pairwise import dot, over_rows, stein_force
+from infer.kernels.pairwise import dot, stein_force
 from infer.kernels.radial import AbstractRadialKernel
 from infer.optimizers.optimizer import Optimizer, advance, check_optimizer, first_state, optimizer
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm

@@ -5,6 +5,8 @@ from typing import TypeVar
 import jax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from infer.core.algorithm import AbstractApproximator, Algorithm
+from infer.core.posterior import Particles
 from infer.core.target import Target
 from infer.run.chunk import Carry
 
@@ -12,7 +14,7 @@ Tree = TypeVar("Tree")
 AXES = ("chains", "particles", "data")
 
 
-def lay_out(mesh: Mesh, carry: Carry, target: Target) -> tuple[Carry, Target]:
+def lay_out(mesh: Mesh, algorithm: Algorithm, carry: Carry, target: Target) -> tuple[Carry, Target]:
     """Put a run's states and data on a mesh with one axis named "chains", "particles" or "data".
 
     "chains" splits the leading axis of every state, "particles" the rows of the particles and of
@@ -50,12 +52,13 @@ def lay_out(mesh: Mesh, carry: Carry, target: Target) -> tuple[Carry, Target]:
         if target.size is None or target.size % devices:
             raise ValueError(f"{target.size} data rows do not divide over {devices} devices.")
         return each(carry, None), each(target, 0, target.size)
-    particles = getattr(carry.states, "particles", None)
-    if particles is None:
+    if not (isinstance(algorithm, AbstractApproximator) and algorithm.particles):
         raise ValueError(
             'a mesh axis "particles" is for sets of particles; write Mesh(devices, "chains").'
         )
-    n = particles.shape[1]
+    answer = jax.eval_shape(jax.vmap(algorithm.posterior), carry.states)
+    assert isinstance(answer, Particles)
+    n = answer.x.shape[1]
     if n % devices:
         raise ValueError(
             f"a set of {n} particles does not divide over {devices} devices; choose n_particles "
