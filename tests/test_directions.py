@@ -13,11 +13,13 @@ from infer.bridges.density import from_log_density
 from infer.kernels import IMQ, RBF, stein_force
 from infer.particles.blob import blob_force
 from infer.particles.gfsd import smoothed_force
+from infer.particles.gfsf import by_parts_force
 
 N, D = 12, 5
 METHODS = [
     infer.Blob,
     infer.GFSD,
+    infer.GFSF,
     infer.AnnealedSVGD,
     infer.NoisySVGD,
     infer.RandomBatchSVGD,
@@ -103,6 +105,20 @@ def test_flows_of_a_kernel_density_are_their_definition(x64, make, tile):
             np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
+@pytest.mark.parametrize("tile", [None, 5])
+@pytest.mark.parametrize("make", [RBF, IMQ])
+def test_scores_by_parts_satisfy_what_defines_them(x64, make, tile):
+    """sum_j [ k(x_j, x_i) u_j + grad_{x_j} k(x_j, x_i) ] = 0 but for the ridge, for u = s - phi."""
+    x, score = cloud()
+    kernel, ridge = make().at(x), jnp.asarray(0.03)
+    own = score - by_parts_force(x, score, kernel, ridge, tile)
+    left = jnp.sum(stein_sum(x, own, kernel), axis=1) + ridge * own
+    np.testing.assert_allclose(left, 0, atol=1e-12)
+    assert np.abs(own).max() > 0.1
+    found = direction(infer.GFSF(N, make(), ridge=0.03), x, score)
+    np.testing.assert_allclose(found, score - own, atol=1e-11)
+
+
 @pytest.mark.parametrize("make", [RBF, IMQ])
 def test_annealing_weighs_the_scores_only(x64, make):
     x, score = cloud()
@@ -160,7 +176,7 @@ def test_random_batches_are_right_for_every_deal_and_on_average(x64, make):
 
 
 # Random moves depend on the order in which noise and groups are dealt: only the others here.
-@pytest.mark.parametrize("method", [infer.Blob, infer.GFSD, infer.AnnealedSVGD])
+@pytest.mark.parametrize("method", [infer.Blob, infer.GFSD, infer.GFSF, infer.AnnealedSVGD])
 def test_renaming_particles_renames_moves(x64, method):
     x, score = cloud()
     order = np.random.default_rng(1).permutation(N)
@@ -207,6 +223,7 @@ def test_collapsed_particles_are_finite(method):
     [
         (infer.Blob, (0.93, 0.97)),
         (infer.GFSD, (0.81, 0.88)),
+        (infer.GFSF, (0.96, 0.97)),
         (infer.AnnealedSVGD, (0.96, 0.97)),
         (infer.RandomBatchSVGD, (0.97, 0.97)),
     ],

@@ -34,7 +34,7 @@ def regression(dim=3, batch_size=None):
 
 def fewest(cls):
     """As few coordinates as the method can serve."""
-    return min(3, getattr(cls, "most_dims", None) or 3)
+    return min(3, cls.most_dims or 3)
 
 
 @pytest.mark.parametrize(

@@ -77,6 +77,7 @@ class AbstractApproximator(eqx.Module):
         particles: True if the answer is a set of particles: they are the draws, and the loss says
             nothing about which of several sets is best.
         generates: True if the answer can be drawn from but has no density.
+        most_dims: the most unconstrained coordinates that it serves, or None.
         default_steps: the most steps it takes.
         stopping: the rule that ends it sooner, or None to take every step.
         source: the paper to cite.
@@ -88,6 +89,7 @@ class AbstractApproximator(eqx.Module):
     source: eqx.AbstractClassVar[str]
     stopping: eqx.AbstractVar[AbstractStopping | None]
     generates: ClassVar[bool] = False
+    most_dims: ClassVar[int | None] = None
     default_warmup: ClassVar[int] = 0
     default_chains: ClassVar[int] = 1
 
