@@ -107,6 +107,7 @@ from infer.particles.ksdd import KSDD as KSDD
 from infer.particles.lawgd import LAWGD as LAWGD
 from infer.particles.matrix import MatrixSVGD as MatrixSVGD
 from infer.particles.mied import MIED as MIED
+from infer.particles.mixture import MixtureSVGD as MixtureSVGD
 from infer.particles.msvgd import MSVGD as MSVGD
 from infer.particles.noisy import NoisySVGD as NoisySVGD
 from infer.particles.random_batch import RandomBatchSVGD as RandomBatchSVGD

@@ -152,6 +152,7 @@ NEW_SETTINGS = {
     "SVGD": lambda v: infer.SVGD(n_particles=5, kernel=infer.RBF(bandwidth=v), init_scale=v),
     "AnnealedSVGD": lambda v: infer.AnnealedSVGD(annealing=infer.tanh_annealing(100, power=v)),
     "SVNG": lambda v: infer.SVNG(keep=v),
+    "MixtureSVGD": lambda v: infer.MixtureSVGD(local=v),
     "GFSF": lambda v: infer.GFSF(ridge=v),
     "LAWGD": lambda v: infer.LAWGD(box=(-v * jnp.ones(1), jnp.ones(1)), init_scale=v),
     "SlicedSVGD": lambda v: infer.SlicedSVGD(slices=infer.optimizer(optax.sgd, learning_rate=v)),
@@ -186,6 +187,7 @@ BIAS = {
     "SVGD": (0.01, 0.15),
     "AnnealedSVGD": (0.01, 0.15),
     "MatrixSVGD": (0.01, 0.08),
+    "MixtureSVGD": (0.01, 0.08),
     "SVN": (0.01, 0.08),
     "SVNG": (0.01, 0.15),
     "RandomBatchSVGD": (0.05, 0.15),
@@ -203,6 +205,7 @@ BIAS = {
 NO_DRAWS = {
     "SVGD",
     "MatrixSVGD",
+    "MixtureSVGD",
     "SVN",
     "SVNG",
     "AnnealedSVGD",

@@ -15,7 +15,12 @@ COVARIANCE = np.array([[1.0, 0.6, -0.2], [0.6, 2.0, 0.3], [-0.2, 0.3, 0.5]])
 PRECISION = np.linalg.inv(COVARIANCE)
 MEAN = np.array([20.0, -3.0, 0.5])
 ONE = infer.optimizer(optax.sgd, learning_rate=1.0)
-METHODS = {"MatrixSVGD": infer.MatrixSVGD, "SVN": infer.SVN, "SVNG": infer.SVNG}
+METHODS = {
+    "MatrixSVGD": infer.MatrixSVGD,
+    "MixtureSVGD": infer.MixtureSVGD,
+    "SVN": infer.SVN,
+    "SVNG": infer.SVNG,
+}
 
 
 def bent(x, data):
@@ -146,6 +151,32 @@ def test_matrix_svgd_is_its_definition(make, kernel_type, x64):
 
 
 @CASES
+def test_mixture_svgd_is_its_definition(make, kernel_type, x64):
+    """(1/n) sum_j [ K(x_i, x_j) s_j + div_j K(x_i, x_j) ] of the matrix kernel, by autodiff."""
+    problem, x, kernel, local = make(), points(), kernel_type(bandwidth=1.3), 0.7
+    score, curvature = parts(problem, x)
+    bends = np.array([absolute(h) for h in curvature])
+    q = 0.3 * bends.mean(axis=0) + local * bends
+
+    def share(z):
+        p = jax.scipy.stats.multivariate_normal.pdf
+        each = jnp.stack([p(z, x[k], np.linalg.inv(q[k])) for k in range(N)])
+        return each / jnp.sum(each)
+
+    def matrix_kernel(a, b):
+        r = jnp.stack([(a - b) @ q[k] @ (a - b) for k in range(N)])
+        return jnp.einsum("l,l,l,lab->ab", share(a), share(b), kernel.value(r), np.linalg.inv(q))
+
+    def term(a, b, s):
+        rows = jax.jacfwd(matrix_kernel, argnums=1)(a, b)
+        return matrix_kernel(a, b) @ s + jnp.trace(rows, axis1=1, axis2=2)
+
+    each = jax.jit(jax.vmap(jax.vmap(term, (None, 0, 0)), (0, None, None)))(x, x, score)
+    found = direction(infer.MixtureSVGD, problem, x, kernel=kernel, local=local)
+    np.testing.assert_allclose(found, each.mean(axis=1), rtol=1e-8, atol=1e-11)
+
+
+@CASES
 def test_svn_is_its_definition(make, kernel_type, x64):
     problem, x, kernel = make(), points(), kernel_type(bandwidth=1.3)
     score, curvature = parts(problem, x)
@@ -253,7 +284,7 @@ def test_one_particle_takes_a_newton_step(cls, x64):
     np.testing.assert_allclose(direction(cls, problem, x)[0], newton, rtol=1e-9)
 
 
-@pytest.mark.parametrize("cls", [infer.MatrixSVGD, infer.SVN])
+@pytest.mark.parametrize("cls", [infer.MatrixSVGD, infer.MixtureSVGD, infer.SVN])
 def test_a_linear_map_of_the_parameters_changes_nothing(cls, x64):
     """With y = A x + b for a map of condition 1e3: the steps are those in y, mapped back."""
     rng = np.random.default_rng(2)
@@ -291,6 +322,26 @@ def test_new_data_compile_nothing(cls):
     ]
     assert len(traces) == 1
     assert np.ptp(moved, axis=0).max() > 1e-3
+
+
+def test_a_mixture_finds_two_modes_of_different_shape(x64):
+    """Correlations 0.95 and -0.95 six apart: one curvature for all loses a mode."""
+    away, tilt = jnp.array([3.0, 0.0]), jnp.array([[1.0, 0.95], [0.95, 1.0]])
+    first, second = jnp.linalg.inv(tilt), jnp.linalg.inv(tilt * jnp.array([[1, -1], [-1, 1]]))
+
+    def two(z):
+        a, b = z - away, z + away
+        return jnp.logaddexp(-0.5 * a @ first @ a, -0.5 * b @ second @ b)
+
+    problem = infer.from_log_density(two, jnp.zeros(2))
+    x = np.asarray(run(infer.MixtureSVGD(n_particles=50, init_scale=2.0), problem, 1000))
+    right = x[:, 0] > 0
+    assert 10 <= right.sum() <= 40
+    for side, sign in ((x[right], 1), (x[~right], -1)):
+        np.testing.assert_allclose(side.mean(axis=0), [3 * sign, 0], atol=0.2)
+        assert sign * np.corrcoef(side.T)[0, 1] > 0.9
+    lost = np.asarray(run(infer.MatrixSVGD(n_particles=50, init_scale=2.0), problem, 1000))
+    assert (lost[:, 0] > 0).mean() in (0.0, 1.0)
 
 
 def test_wrong_use():
