@@ -95,8 +95,9 @@ class MixtureSVGD(AbstractParticleMethod):
 
         def add(phi: Points, place: tuple[Root, Each, Points]) -> tuple[Points, None]:
             root, share, rise = place
-            y, kernel = root.whiten(x), self.kernel.at(root.whiten(x))
-            force = weighted_force(y, root.whiten_score(score + rise), share, kernel)
+            y = root.whiten(x)
+            pull = root.whiten_score(score + rise)
+            force = weighted_force(y, pull, share, self.kernel.at(y))
             return phi + share[:, None] * root.color(force), None
 
         places = roots, jnp.exp(log_share).T, rise
