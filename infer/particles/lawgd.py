@@ -72,7 +72,7 @@ class LAWGD(AbstractParticleMethod):
             coarse features only: particles then are less regular, and wider.
         cells: cells of the grid per axis, >= 8; by default 128 and 32.
         optimizer: any optax transformation; by default L-BFGS, `infer.optimizer(optax.lbfgs)`.
-            The published figures of `coin()` on it are in the documentation of particles.
+            `coin()` does as well, see the documentation of particles.
         init_scale, start, stopping: as in `infer.SVGD`; the default rule looks from step 200 on.
 
     Limits: one or two unconstrained coordinates, exact rows. It takes no kernel. What is more than
