@@ -221,9 +221,20 @@ N = 7  # particles, in 6 coordinates
 KERNELS = {"imq": infer.IMQ(bandwidth=0.7), "rbf": infer.RBF(bandwidth=0.9)}
 
 
+# Without jit every operation would be compiled by itself.
+@eqx.filter_jit
+def compiled(function, *args):
+    return function(*args)
+
+
 def cloud(target, n=N):
     z = 0.3 + jax.random.normal(jax.random.key(3), (n, target.dim))
-    return z, jax.vmap(jax.grad(target.log_prob))(z)
+    return z, compiled(lambda target, z: jax.vmap(jax.grad(target.log_prob))(z), target, z)
+
+
+@eqx.filter_jit
+def direction(algorithm, target, z, score):
+    return algorithm.direction(jax.random.key(0), target, z, score, swarm(z)).phi
 
 
 def swarm(z):
@@ -263,16 +274,18 @@ TARGETS = {
 def test_mirrored_force_is_its_definition(name, kernel, x64):
     target = TARGETS[name]()
     z, score = cloud(target)
-    phi, *_ = mirrored_force(target, z, score, KERNELS[kernel])
-    np.testing.assert_allclose(phi, by_definition(target, z, score, KERNELS[kernel]), rtol=1e-9)
+    phi, *_ = compiled(mirrored_force, target, z, score, KERNELS[kernel])
+    expected = compiled(by_definition, target, z, score, KERNELS[kernel])
+    np.testing.assert_allclose(phi, expected, rtol=1e-9)
 
 
 def test_both_roads_of_the_mirrored_force(x64):
     target = TARGETS["mirrored"]()
     z, score = cloud(target, 40)
-    x = jax.vmap(lambda p: primal(target, p))(z)
+    x = compiled(lambda target, z: jax.vmap(lambda p: primal(target, p))(z), target, z)
     x = x - x.mean(axis=0)
-    roads = [road(target, z, x, score, KERNELS["imq"]) for road in (_by_metric, _by_autodiff)]
+    args = target, z, x, score, KERNELS["imq"]
+    roads = [compiled(road, *args) for road in (_by_metric, _by_autodiff)]
     np.testing.assert_allclose(*roads, rtol=1e-9, atol=1e-12)
 
 
@@ -312,8 +325,8 @@ def test_svmd_is_its_definition(x64):
     target = TARGETS["mirrored"]()
     z, score = cloud(target)
     algorithm = infer.SVMD(n_particles=N, kernel=KERNELS[kernel], keep=1 - 1e-15)
-    phi = algorithm.direction(jax.random.key(0), target, z, score, swarm(z)).phi
-    expected = svmd_by_definition(target, z, score, KERNELS[kernel])
+    phi = direction(algorithm, target, z, score)
+    expected = compiled(svmd_by_definition, target, z, score, KERNELS[kernel])
     np.testing.assert_allclose(phi, expected, rtol=1e-6, atol=1e-8)
 
 
@@ -323,23 +336,21 @@ def test_svmd_without_curvature_is_svgd(x64):
     kernel = KERNELS["imq"]
     force = stein_force(z, score, kernel)
     whole = infer.SVMD(n_particles=N, kernel=kernel, keep=1 - 1e-15)
-    np.testing.assert_allclose(
-        whole.direction(jax.random.key(0), target, z, score, swarm(z)).phi, force, rtol=1e-8
-    )
-    cut = infer.SVMD(n_particles=N, kernel=kernel, keep=0.5).direction(
-        jax.random.key(0), target, z, score, swarm(z)
-    )
+    np.testing.assert_allclose(direction(whole, target, z, score), force, rtol=1e-8)
+    cut = direction(infer.SVMD(n_particles=N, kernel=kernel, keep=0.5), target, z, score)
     # What truncation leaves is a projection of the whole, in the space of the particles.
-    np.testing.assert_allclose(jnp.sum(cut.phi * (force - cut.phi)), 0, atol=1e-10)
-    assert 0.1 < float(jnp.sum(cut.phi**2) / jnp.sum(force**2)) < 1 - 1e-6
+    np.testing.assert_allclose(jnp.sum(cut * (force - cut)), 0, atol=1e-10)
+    assert 0.1 < float(jnp.sum(cut**2) / jnp.sum(force**2)) < 1 - 1e-6
 
 
 def test_one_particle(x64):
     target = TARGETS["mirrored"]()
     z, score = cloud(target, 1)
-    np.testing.assert_allclose(mirrored_force(target, z, score, infer.IMQ())[0], score, rtol=1e-12)
-    phi = infer.SVMD(n_particles=1).direction(jax.random.key(0), target, z, score, swarm(z)).phi
-    np.testing.assert_allclose(phi[0], geometry(target, z[0]).solve(score[0]), rtol=1e-12)
+    phi = compiled(mirrored_force, target, z, score, infer.IMQ())[0]
+    np.testing.assert_allclose(phi, score, rtol=1e-12)
+    phi = direction(infer.SVMD(n_particles=1), target, z, score)
+    expected = compiled(lambda t, p, v: geometry(t, p).solve(v), target, z[0], score[0])
+    np.testing.assert_allclose(phi[0], expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["MSVGD", "SVMD"])
@@ -349,16 +360,16 @@ def test_order_and_place_of_the_particles(name):
     target = TARGETS["mirrored"]()
     z, score = cloud(target, 30)
     order = np.random.default_rng(0).permutation(30)
-    phi = algorithm.direction(jax.random.key(0), target, z, score, swarm(z)).phi
-    other = algorithm.direction(jax.random.key(0), target, z[order], score[order], swarm(z)).phi
+    phi = direction(algorithm, target, z, score)
+    other = direction(algorithm, target, z[order], score[order])
     size = np.abs(phi).max()
     np.testing.assert_allclose(other, phi[order], atol=2e-4 * size)
 
     flat = infer.from_log_density(lambda x: -0.5 * jnp.sum(x**2), jnp.zeros(5))
     z = jax.random.normal(jax.random.key(1), (30, 5))
     z = jnp.round(z * 2**10) / 2**10  # survives the offset
-    phi = algorithm.direction(jax.random.key(0), flat, z, -z, swarm(z)).phi
-    far = algorithm.direction(jax.random.key(0), flat, z + 1e3, -z, swarm(z)).phi
+    phi = direction(algorithm, flat, z, -z)
+    far = direction(algorithm, flat, z + 1e3, -z)
     np.testing.assert_allclose(far, phi, atol=1e-3 * np.abs(phi).max())
 
 
