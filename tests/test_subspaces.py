@@ -20,6 +20,13 @@ N, D = 7, 4
 METHODS = [infer.GraphicalSVGD, infer.SlicedSVGD, infer.GrassmannSVGD]
 
 
+# Without jit every operation would be compiled by itself.
+graphical_force, sliced_force, sliced_discrepancy, subspace_force, uphill = map(
+    eqx.filter_jit, (graphical_force, sliced_force, sliced_discrepancy, subspace_force, uphill)
+)
+
+
+@eqx.filter_jit
 def by_hand(x, score, seen, moved, kernel):
     """(1/n) sum_j [ k(P x_j, P x_i) R s_j + R P^T grad_1 k ] for matrices of rows R and P."""
     y = x @ seen.T
@@ -32,6 +39,7 @@ def by_hand(x, score, seen, moved, kernel):
     return jnp.mean(terms, axis=1)
 
 
+@eqx.filter_jit
 def discrepancy_by_hand(x, score, seen, moved, kernel):
     """The mean over all pairs of the Stein operator applied to both arguments of the kernel."""
     y, c = x @ seen.T, moved @ seen.T
