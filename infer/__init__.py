@@ -18,6 +18,7 @@ from infer.core.matrix_support import lower_cholesky as lower_cholesky
 from infer.core.mirror_support import EntropicSimplex as EntropicSimplex
 from infer.core.mirror_support import LogBarrierBall as LogBarrierBall
 from infer.core.mirror_support import LogBarrierBox as LogBarrierBox
+from infer.core.mirror_support import LogBarrierSimplex as LogBarrierSimplex
 from infer.core.outcome import Ending as Ending
 from infer.core.outcome import Outcome as Outcome
 from infer.core.posterior import Chains as Chains
@@ -86,6 +87,10 @@ from infer.kernels.radial import RBF as RBF
 from infer.kernels.radial import Median as Median
 from infer.kernels.riesz import Riesz as Riesz
 from infer.langevin.mala import MALA as MALA
+from infer.langevin.mirror import MirrorLangevin as MirrorLangevin
+from infer.langevin.mirror_mala import MirrorMALA as MirrorMALA
+from infer.langevin.presets import MirroredLangevin as MirroredLangevin
+from infer.langevin.presets import MultiplicativeLangevin as MultiplicativeLangevin
 from infer.langevin.ula import ULA as ULA
 from infer.objectives.estimator import Path as Path
 from infer.objectives.estimator import Reparam as Reparam
