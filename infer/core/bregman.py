@@ -114,7 +114,7 @@ class Left(AbstractSide):
 
     def slope(self, psi: AbstractLegendre, x: Array, v: Array, lam: Scalar) -> Array:
         """psi''(x) (x - v) / lam."""
-        return psi.curvature(x) * (x - v) / lam
+        return psi.bend(x, x - v) / lam
 
     def distance(self, psi: AbstractLegendre, x: Array, v: Array) -> Array:
         """D(v, x)."""

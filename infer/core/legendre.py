@@ -54,6 +54,10 @@ class AbstractLegendre(eqx.Module):
     def inverse_slope(self, y: Array) -> Array:
         """dx/dy = 1 / psi''(x) there."""
 
+    def bend(self, x: Array, w: Array) -> Array:
+        """psi''(x) w; another formula where the two over- and underflow together."""
+        return self.curvature(x) * w
+
     def divergence(self, v: Array, x: Array) -> Array:
         """D(v, x), one number per entry, >= 0."""
         return jnp.maximum(self.value(v) - self.value(x) - self.slope(x) * (v - x), 0)
@@ -207,6 +211,10 @@ class Burg(AbstractLegendre):
     def curvature(self, x: Array) -> Array:
         """1 / x^2."""
         return (1 / x) ** 2
+
+    def bend(self, x: Array, w: Array) -> Array:
+        """w / x / x."""
+        return w / x / x
 
     def inverse(self, y: Array) -> Array:
         """-1 / y, y < 0."""
