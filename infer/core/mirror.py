@@ -1,7 +1,7 @@
 """A target seen through its supports: values by site, primal coordinates, mirror maps."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import equinox as eqx
 import jax
@@ -83,7 +83,8 @@ class Geometry(eqx.Module):
 
     def square(self, v: Vector) -> Scalar:
         """v . J v."""
-        return jnp.sum(self._each(v, lambda metric, part: jnp.ravel(metric.square(part))))
+        squares = (metric.square(part) for metric, part in self._parts(v))
+        return sum(squares, start=jnp.zeros((), v.dtype))
 
     def log_det(self) -> Scalar:
         """log det J."""
@@ -112,22 +113,32 @@ class Geometry(eqx.Module):
         return found
 
     def _each(self, v: Vector, apply: Callable[[Metric, Array], Array]) -> Vector:
-        parts, offset = [], 0
+        return jnp.concatenate([jnp.ravel(apply(m, part)) for m, part in self._parts(v)])
+
+    def _parts(self, v: Vector) -> Iterator[tuple[Metric, Array]]:
+        offset = 0
         for metric in self.metrics:
             size = math.prod(metric.a.shape)
-            part = v[offset : offset + size].reshape(metric.a.shape)
-            parts.append(jnp.ravel(apply(metric, part)))
+            yield metric, v[offset : offset + size].reshape(metric.a.shape)
             offset += size
-        return jnp.concatenate(parts)
 
 
 def geometry(target: Target, z: Vector) -> Geometry:
-    """The metrics at z of a target all of whose sites have mirror maps."""
+    """The metrics at z of a target all of whose sites have mirror maps.
+
+    Where they are singular to floating point, they are held at what can be divided by.
+    """
     maps = mirror_maps(target)
     assert maps is not None
-    free = target.unravel(z)
+    free, least = target.unravel(z), 1024 * jnp.finfo(z.dtype).tiny
+    found = (m.metric(free[site.name]) for site, m in zip(target.sites, maps, strict=True))
     return Geometry(
-        tuple(m.metric(free[site.name]) for site, m in zip(target.sites, maps, strict=True))
+        tuple(
+            Metric(
+                jnp.maximum(m.a, least), m.b, None if m.rest is None else jnp.maximum(m.rest, least)
+            )
+            for m in found
+        )
     )
 
 

@@ -41,9 +41,12 @@ class EntropicSimplex(AbstractMirrorMap):
         return (*shape[:-1], last_axis(self.label, shape, 2) - 1)
 
     def constrain(self, u: Array) -> tuple[Array, Scalar]:
-        """The class's formula, clipped into the support, and its log Jacobian, sum log x."""
+        """The class's formula, clipped into the support, and its log Jacobian, sum log x.
+
+        Clipped where 1000 / x is still a number, as log densities have such slopes.
+        """
         log_x = _log_softmax(u)
-        return jnp.maximum(jnp.exp(log_x), jnp.finfo(u.dtype).tiny), jnp.sum(log_x)
+        return jnp.maximum(jnp.exp(log_x), 1024 * jnp.finfo(u.dtype).tiny), jnp.sum(log_x)
 
     def unconstrain(self, x: Array) -> Array:
         """The inverse of `constrain`."""
