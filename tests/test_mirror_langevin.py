@@ -8,12 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import config
+from test_mirror import MAPS, TARGETS
 
 import infer
 from infer.core.mirror import geometry, primal, primal_score
 from infer.langevin.mirror import MirrorState
 from infer.langevin.mirror_mala import AdjustedState
-from test_mirror import MAPS, TARGETS
 
 CHAINS = 64
 
@@ -41,7 +41,10 @@ def moments(algorithm, target, key, n, burn):
 def dirichlet(concentration, support):
     a = jnp.asarray(concentration)
     return infer.from_log_density(
-        lambda x, a: jnp.sum((a - 1) * jnp.log(x)), jnp.ones(len(a)) / len(a), supports=support, data=a
+        lambda x, a: jnp.sum((a - 1) * jnp.log(x)),
+        jnp.ones(len(a)) / len(a),
+        supports=support,
+        data=a,
     ), dirichlet_moments(np.asarray(a))
 
 
@@ -206,7 +209,9 @@ def test_adjusted_mirror_langevin_is_exact_to_a_thousandth(name, x64):
     target, exact = dirichlet(concentration, support)
     found = moments(infer.MirrorMALA(step_size=h), target, jax.random.key(21), 100_000, 2000)
     assert_exact(found, exact, COMPARISONS)
-    errors = [np.abs(np.mean(m, axis=0) / e - 1).max() for m, e in zip(found[:2], exact, strict=True)]
+    errors = [
+        np.abs(np.mean(m, axis=0) / e - 1).max() for m, e in zip(found[:2], exact, strict=True)
+    ]
     assert max(errors) < 0.03
 
 
@@ -214,7 +219,9 @@ def test_bias_of_mirror_langevin():
     """Variances 5 % and 29 % too large at h = 0.02 and 0.08; adjusted, acceptance .863 and .731."""
     target, (mean, second) = dirichlet([4.0, 4.0, 4.0], infer.LogBarrierSimplex())
     for h, bias, acceptance in ((0.02, 1.05, 0.863), (0.08, 1.29, 0.731)):
-        x, square, _ = moments(infer.MirrorLangevin(step_size=h), target, jax.random.key(7), 6000, 300)
+        x, square, _ = moments(
+            infer.MirrorLangevin(step_size=h), target, jax.random.key(7), 6000, 300
+        )
         ratio = np.mean((square - 2 * mean * x + mean**2) / (second - mean**2), axis=1)
         assert abs(ratio.mean() - bias) < 0.005 + 3.5 * ratio.std() / 8
         assert ratio.std() / 8 < 0.01
@@ -232,18 +239,24 @@ def test_multiplicative_langevin_is_exact_when_adjusted(name):
         ),
     }[name]
     target = infer.from_log_density(density, jnp.ones(2), supports=infer.positive)
-    algorithm = infer.MultiplicativeLangevin(step_size={"gamma": 0.4, "lognormal": 0.1}[name], adjusted=True)
+    algorithm = infer.MultiplicativeLangevin(
+        step_size={"gamma": 0.4, "lognormal": 0.1}[name], adjusted=True
+    )
     found = moments(algorithm, target, jax.random.key(8), 4000, 400)
     assert_exact(found, [np.full(2, e) for e in exact], 8)
     if name == "gamma":  # unadjusted it is not: the test can see a bias
-        found = moments(infer.MultiplicativeLangevin(step_size=0.4), target, jax.random.key(8), 4000, 400)
+        found = moments(
+            infer.MultiplicativeLangevin(step_size=0.4), target, jax.random.key(8), 4000, 400
+        )
         with pytest.raises(AssertionError):
             assert_exact(found, [np.full(2, e) for e in exact], 8)
 
 
 def test_step_size_is_tuned_to_an_acceptance():
     target, exact = dirichlet([1.0, 2.0, 3.0], infer.EntropicSimplex())
-    result = infer.fit(target, infer.MirrorMALA(step_size=3.0, acceptance=0.7), key=0, progress=False)
+    result = infer.fit(
+        target, infer.MirrorMALA(step_size=3.0, acceptance=0.7), key=0, progress=False
+    )
     assert result.verdict.status == "ok", result.verdict
     rate = np.mean(np.asarray(result.history["acceptance_rate"]))
     assert abs(rate - 0.7) < 0.05
@@ -278,7 +291,9 @@ def test_refusals(unchecked):
         lambda x: jnp.sum(jnp.log(x)), jnp.ones(3) / 3, supports=infer.simplex
     )
     for name in ("MirrorLangevin", "MirrorMALA", "BregmanProximalLangevin"):
-        with pytest.raises(ValueError, match=rf"{name} needs a mirror map.*infer.mirrored.*MY|MALA"):
+        with pytest.raises(
+            ValueError, match=rf"{name} needs a mirror map.*infer.mirrored.*MY|MALA"
+        ):
             infer.fit(sticks, getattr(infer, name)(), key=0, progress=False)
     with pytest.raises(ValueError, match=r"does not lie in its support"):
         edge = infer.mirrored(sticks)

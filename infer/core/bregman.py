@@ -50,9 +50,7 @@ class AbstractSide(eqx.Module):
     def distance(self, psi: AbstractLegendre, x: Array, v: Array) -> Array:
         """The Bregman distance that is small."""
 
-    def prox(
-        self, term: AbstractNonsmooth, psi: AbstractLegendre, x: Array, lam: Scalar
-    ) -> Array:
+    def prox(self, term: AbstractNonsmooth, psi: AbstractLegendre, x: Array, lam: Scalar) -> Array:
         """The proximal point, in closed form or by bisection."""
         found = self.closed(term, psi) or self.numeric(term, psi)
         if found is None:
@@ -97,7 +95,7 @@ class Left(AbstractSide):
         return threshold
 
     def numeric(self, term: AbstractNonsmooth, psi: AbstractLegendre) -> Map | None:
-        """y + lam g'(v(y)) = psi'(x), which increases in y = psi'(v)."""
+        """Y + lam g'(v(y)) = psi'(x), which increases in y = psi'(v)."""
         if not isinstance(term, Penalty):
             return None
 

@@ -70,7 +70,9 @@ class CompositeModel(AbstractModel):
 
     def log_terms(self, free: Values, scale: float) -> Values:
         """Those of the model, and `nonsmooth`."""
-        return self.model.log_terms(free, scale) | {"nonsmooth": self.nonsmooth(self.constrain(free))}
+        return self.model.log_terms(free, scale) | {
+            "nonsmooth": self.nonsmooth(self.constrain(free))
+        }
 
     def density_terms(self, values: Values, scale: float) -> Values:
         """Those of the model, and `nonsmooth`."""
@@ -146,14 +148,14 @@ def Composite(
     for site, term in zip(smooth.sites, terms, strict=True):
         if term is not None:
             _check_term(site, term)
-    model = CompositeModel(smooth.model, terms)
+    model = CompositeModel(smooth.model, terms)  # pyright: ignore[reportCallIssue]
     return dataclasses.replace(smooth, model=model, linear=None)
 
 
 def _check_term(site: Site, term: Any) -> None:
     if not isinstance(term, AbstractNonsmooth):
         raise TypeError(
-            f"Composite: the term of site {site.name!r} is {term!r}; write infer.L1(1.0) or another "
+            f"Composite: the term of site {site.name!r} is {term!r}; write infer.L1(1.0) or one "
             "of infer.GroupLasso, Box, Simplex, Penalty."
         )
     if site.free_shape != site.shape:

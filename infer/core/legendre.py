@@ -76,11 +76,11 @@ class Energy(AbstractLegendre):
     steep: ClassVar[bool] = True
 
     def value(self, x: Array) -> Array:
-        """weight x^2 / 2."""
+        """Weight x^2 / 2."""
         return self.weight * x**2 / 2
 
     def slope(self, x: Array) -> Array:
-        """weight x."""
+        """Weight x."""
         return self.weight * x
 
     def curvature(self, x: Array) -> Array:
@@ -88,7 +88,7 @@ class Energy(AbstractLegendre):
         return jnp.broadcast_to(self.weight, jnp.shape(x))
 
     def inverse(self, y: Array) -> Array:
-        """y / weight."""
+        """Y / weight."""
         return y / self.weight
 
     def inverse_slope(self, y: Array) -> Array:
@@ -96,7 +96,7 @@ class Energy(AbstractLegendre):
         return jnp.broadcast_to(1 / self.weight, jnp.shape(y))
 
     def divergence(self, v: Array, x: Array) -> Array:
-        """weight (v - x)^2 / 2."""
+        """Weight (v - x)^2 / 2."""
         return self.weight * (v - x) ** 2 / 2
 
 
@@ -125,11 +125,11 @@ class HyperbolicEntropy(AbstractLegendre):
         return 1 / jnp.hypot(x, self.scale)
 
     def inverse(self, y: Array) -> Array:
-        """scale sinh y, kept finite."""
+        """Scale sinh y, kept finite."""
         return self.scale * jnp.sinh(self._kept(y))
 
     def inverse_slope(self, y: Array) -> Array:
-        """scale cosh y, kept finite."""
+        """Scale cosh y, kept finite."""
         return self.scale * jnp.cosh(self._kept(y))
 
     def _kept(self, y: Array) -> Array:
@@ -145,19 +145,19 @@ class Exponential(AbstractLegendre):
     steep: ClassVar[bool] = False
 
     def value(self, x: Array) -> Array:
-        """exp x."""
+        """Exp x."""
         return clipped_exp(x)
 
     def slope(self, x: Array) -> Array:
-        """exp x."""
+        """Exp x."""
         return clipped_exp(x)
 
     def curvature(self, x: Array) -> Array:
-        """exp x."""
+        """Exp x."""
         return clipped_exp(x)
 
     def inverse(self, y: Array) -> Array:
-        """log y, y > 0."""
+        """Log y, y > 0."""
         return jnp.log(jnp.maximum(y, jnp.finfo(y.dtype).tiny))
 
     def inverse_slope(self, y: Array) -> Array:
@@ -173,11 +173,11 @@ class BoltzmannShannon(AbstractLegendre):
     steep: ClassVar[bool] = True
 
     def value(self, x: Array) -> Array:
-        """x log x - x."""
+        """X log x - x."""
         return x * jnp.log(x) - x
 
     def slope(self, x: Array) -> Array:
-        """log x."""
+        """Log x."""
         return jnp.log(x)
 
     def curvature(self, x: Array) -> Array:
@@ -185,11 +185,11 @@ class BoltzmannShannon(AbstractLegendre):
         return 1 / x
 
     def inverse(self, y: Array) -> Array:
-        """exp y."""
+        """Exp y."""
         return clipped_exp(y)
 
     def inverse_slope(self, y: Array) -> Array:
-        """exp y."""
+        """Exp y."""
         return clipped_exp(y)
 
 
@@ -213,7 +213,7 @@ class Burg(AbstractLegendre):
         return (1 / x) ** 2
 
     def bend(self, x: Array, w: Array) -> Array:
-        """w / x / x."""
+        """W / x / x."""
         return w / x / x
 
     def inverse(self, y: Array) -> Array:
@@ -233,11 +233,11 @@ class FermiDirac(AbstractLegendre):
     steep: ClassVar[bool] = True
 
     def value(self, x: Array) -> Array:
-        """x log x + (1 - x) log(1 - x)."""
+        """X log x + (1 - x) log(1 - x)."""
         return x * jnp.log(x) + (1 - x) * jnp.log1p(-x)
 
     def slope(self, x: Array) -> Array:
-        """logit x."""
+        """Logit x."""
         return jnp.log(x) - jnp.log1p(-x)
 
     def curvature(self, x: Array) -> Array:
@@ -245,7 +245,7 @@ class FermiDirac(AbstractLegendre):
         return 1 / (x * (1 - x))
 
     def inverse(self, y: Array) -> Array:
-        """sigmoid y, inside (0, 1)."""
+        """Sigmoid y, inside (0, 1)."""
         limits = jnp.finfo(y.dtype)
         return jnp.clip(jax.nn.sigmoid(y), limits.tiny, 1 - limits.epsneg)
 
@@ -266,7 +266,7 @@ class Hellinger(AbstractLegendre):
         return -self._root(x)
 
     def slope(self, x: Array) -> Array:
-        """x / sqrt(1 - x^2)."""
+        """X / sqrt(1 - x^2)."""
         return x / self._root(x)
 
     def curvature(self, x: Array) -> Array:
@@ -274,7 +274,7 @@ class Hellinger(AbstractLegendre):
         return self._root(x) ** -3
 
     def inverse(self, y: Array) -> Array:
-        """y / sqrt(1 + y^2), inside (-1, 1)."""
+        """Y / sqrt(1 + y^2), inside (-1, 1)."""
         most = 1 - jnp.finfo(y.dtype).epsneg
         return jnp.clip(y / jnp.hypot(1.0, y), -most, most)
 

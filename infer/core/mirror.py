@@ -82,12 +82,12 @@ class Geometry(eqx.Module):
         return self._each(v, Metric.color)
 
     def square(self, v: Vector) -> Scalar:
-        """v . J v."""
+        """V . J v."""
         squares = (metric.square(part) for metric, part in self._parts(v))
         return sum(squares, start=jnp.zeros((), v.dtype))
 
     def log_det(self) -> Scalar:
-        """log det J."""
+        """Log det J."""
         return sum((metric.log_det() for metric in self.metrics), start=jnp.zeros(()))
 
     def diagonal(self) -> Vector:

@@ -43,7 +43,7 @@ class AbstractNonsmooth(eqx.Module):
 
     @abstractmethod
     def prox(self, x: Array, t: Array) -> Array:
-        """argmin over v of g(v) + sum (v - x)^2 / (2 t), t > 0 in the shape of x."""
+        """Argmin over v of g(v) + sum (v - x)^2 / (2 t), t > 0 in the shape of x."""
 
     @abstractmethod
     def lipschitz(self, x: Array) -> Array | None:
@@ -60,11 +60,11 @@ class L1(AbstractNonsmooth):
     weight: Float[Array, "..."] = eqx.field(converter=positive("weight", 1.0), default=1.0)
 
     def value(self, x: Array) -> Scalar:
-        """sum weight |x|."""
+        """Sum weight |x|."""
         return jnp.sum(self.weight * jnp.abs(x))
 
     def prox(self, x: Array, t: Array) -> Array:
-        """x moved towards 0 by t weight, and not beyond."""
+        """X moved towards 0 by t weight, and not beyond."""
         return soft(x, t * self.weight)
 
     def lipschitz(self, x: Array) -> Array:
@@ -85,7 +85,7 @@ class GroupLasso(AbstractNonsmooth):
     weight: Float[Array, "..."] = eqx.field(converter=positive("weight", 1.0), default=1.0)
 
     def value(self, x: Array) -> Scalar:
-        """sum weight |x|_2."""
+        """Sum weight |x|_2."""
         return jnp.sum(self.weight * _norm(x))
 
     def prox(self, x: Array, t: Array) -> Array:

@@ -94,7 +94,7 @@ class Metric(eqx.Module):
         return (v + w * (along / short / (1 + short))) / root
 
     def square(self, v: Array) -> Scalar:
-        """v . J v, as a sum of squares, which rounding cannot make negative."""
+        """V . J v, as a sum of squares, which rounding cannot make negative."""
         if self.b is None or self.rest is None:
             return jnp.sum(self.a * v**2)
         along = jnp.sum(self.b * v, axis=-1, keepdims=True)
@@ -102,7 +102,7 @@ class Metric(eqx.Module):
         return jnp.sum(across**2) + jnp.sum(self.rest * along[..., 0] ** 2)
 
     def log_det(self) -> Scalar:
-        """log det J."""
+        """Log det J."""
         logs = jnp.sum(jnp.log(self.a))
         return logs if self.rest is None else logs + jnp.sum(jnp.log(self.rest))
 

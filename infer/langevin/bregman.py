@@ -46,7 +46,7 @@ class BregmanProximalLangevin(AbstractSampler):
         step_size: h, > 0. The envelope asks for h psi'' / (lam phi'') < 2 in every coordinate; a
             warning says where it is not so. Nothing explodes then if g has bounded slopes, but
             the chain follows subgradients of g, whatever lam.
-        smoothing: lam, > 0, in units of psi: the envelope has the width lam / psi''(x), so smoothing
+        smoothing: lam, > 0, in units of psi: the envelope has the width lam / psi''(x), so its error
             depends on the place; "smoothing_nats" in the history is what it is at the draws.
         smoother: psi: `Energy(w)`, `HyperbolicEntropy(b)`, `Hellinger()`, `Exponential()`, or for
             positive values `BoltzmannShannon()`, `Burg()`, `FermiDirac()`.
@@ -142,9 +142,7 @@ class BregmanProximalLangevin(AbstractSampler):
         u = target.initial(key)
         return MirrorState(u, *primal_score(blunted(target), u))
 
-    def step(
-        self, key: PRNGKey, target: Target, state: MirrorState
-    ) -> tuple[MirrorState, Info]:
+    def step(self, key: PRNGKey, target: Target, state: MirrorState) -> tuple[MirrorState, Info]:
         """One transition."""
         u, h = state.position, self.step_size.astype(state.position.dtype)
         noise = jax.random.normal(key, u.shape, u.dtype)
@@ -178,4 +176,3 @@ class BregmanProximalLangevin(AbstractSampler):
     def position(self, state: MirrorState) -> Vector:
         """Where the chain is."""
         return state.position
-

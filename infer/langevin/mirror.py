@@ -22,7 +22,7 @@ class MirrorState(eqx.Module):
 
 
 def mirror_move(noise: Vector, u: Vector, force: Vector, shape: Geometry, h: Scalar) -> Vector:
-    """u + h force + sqrt(2 h) J^-1/2 noise, kept where floating point can square it."""
+    """U + h force + sqrt(2 h) J^-1/2 noise, kept where floating point can square it."""
     moved = u + h * force + jnp.sqrt(2 * h) * shape.color(noise)
     most = jnp.sqrt(jnp.finfo(u.dtype).max) / 16
     return jnp.clip(moved, -most, most)
@@ -70,9 +70,7 @@ class MirrorLangevin(AbstractSampler):
         log_prob, force = primal_score(target, u)
         return MirrorState(u, log_prob, force)
 
-    def step(
-        self, key: PRNGKey, target: Target, state: MirrorState
-    ) -> tuple[MirrorState, Info]:
+    def step(self, key: PRNGKey, target: Target, state: MirrorState) -> tuple[MirrorState, Info]:
         """One transition."""
         noise = jax.random.normal(key, state.position.shape, state.position.dtype)
         h = self.step_size.astype(state.position.dtype)

@@ -22,7 +22,7 @@ class MYULA(AbstractSampler):
         prox(z) = argmin over v of g(v) + |v - z|^2_{M^-1} / (2 lam)
 
     for a target exp(-f - g) made by `infer.Composite`; without g it is `ULA`. What it samples as
-    e falls to 0 is not the posterior but the one with g smoothed, by up to lam M_i G_i^2 / 2 nats in
+    e falls to 0 is not the posterior but one with g smoothed, by up to lam M_i G_i^2 / 2 nats in
     a coordinate where g has slopes up to G_i; "smoothing_nats" in the history is what it is at the
     draws. Warm-up takes steps of `MYMALA` to learn M. Cost per step: a gradient of f, one prox.
 

@@ -1,6 +1,6 @@
 """Langevin methods with names of their own that are `ULA` or `MALA` in the right coordinates."""
 
-from jaxtyping import ArrayLike
+from jaxtyping import Array
 
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
 from infer.langevin.mala import MALA
@@ -8,7 +8,7 @@ from infer.langevin.ula import ULA
 
 
 def MirroredLangevin(
-    step_size: ArrayLike = 0.05, preconditioner: AbstractPreconditioner | None = None
+    step_size: float | Array = 0.05, preconditioner: AbstractPreconditioner | None = None
 ) -> ULA:
     """Mirrored Langevin: constant noise in the coordinates of a mirror map; a name for `ULA`.
 
@@ -30,7 +30,7 @@ def MirroredLangevin(
 
 
 def MultiplicativeLangevin(
-    step_size: ArrayLike = 0.05,
+    step_size: float | Array = 0.05,
     preconditioner: AbstractPreconditioner | None = None,
     *,
     adjusted: bool = False,

@@ -1,4 +1,4 @@
-"""What the proximal Langevin samplers share: steps, and what can be said of smoothing beforehand."""
+"""What the proximal Langevin samplers share: moves, and what is known of smoothing beforehand."""
 
 import warnings
 
@@ -26,14 +26,14 @@ def start(
 
 
 def widths(state: LangevinState, lam: Scalar) -> Vector:
-    """lam M: the width of the envelope in every coordinate."""
+    """Lam M: the width of the envelope in every coordinate."""
     return lam.astype(state.position.dtype) * state.tuning.scale.covariance
 
 
 def myula_move(
     key: PRNGKey, target: Target, state: LangevinState, e: Scalar, lam: Scalar
 ) -> LangevinState:
-    """z + e M s_f + (e / lam) (prox(z) - z) + sqrt(2 e) L noise, with the prox in M^-1."""
+    """Z + e M s_f + (e / lam) (prox(z) - z) + sqrt(2 e) L noise, with the prox in M^-1."""
     z, scale, e = state.position, state.tuning.scale, e.astype(state.position.dtype)
     drift = state.score + pull(target, z, widths(state, lam))
     noise = jax.random.normal(key, z.shape, z.dtype)
@@ -112,7 +112,7 @@ def warn_of_smoothing(name: str, target: Target, t: Vector) -> None:
             warnings.warn(
                 f"{name} smooths {site_name!r} by up to {nats.max():.3g} nats in one coordinate "
                 f"(width of the envelope x slope^2 / 2; {int((nats > NATS).sum())} of {nats.size} "
-                "above one nat), so its draws follow another density. Take a smaller smoothing=, or "
+                "above one nat), so its draws follow another density. Take a smaller smoothing= or "
                 "infer.MYMALA(), which is exact.",
                 stacklevel=4,
             )
