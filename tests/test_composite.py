@@ -13,6 +13,7 @@ from jaxtyping import config
 from test_mirror_langevin import assert_exact, first_step, moments
 
 import infer
+from infer.fit import _check_kind as check_kind
 
 RATE = jnp.arange(1.0, 6.0)
 
@@ -80,8 +81,8 @@ def test_a_numpyro_model_with_a_nonsmooth_part():
     both = infer.Composite(target, {"beta": infer.L1(3.0)})
     z = jnp.array([0.5, -1.0, 2.0])
     np.testing.assert_allclose(both.log_prob(z), target.log_prob(z) - 10.5, rtol=1e-5)
-    result = infer.fit(both, infer.MYMALA(), key=0, chains=2, warmup=30, steps=30, progress=False)
-    assert result["beta"].shape == (2, 30, 3) and "y" in result.predict(key=1)
+    state, _ = first_step(infer.MYMALA(), jax.random.key(0), both.at(z))
+    np.testing.assert_allclose(state.score, jax.grad(target.log_prob)(state.position), rtol=1e-4)
 
 
 # Steps -----------------------------------------------------------------------------------------
@@ -162,13 +163,23 @@ def test_acceptance_of_mymala_by_hand(x64):
 def test_draws_of_the_proximal_map():
     """Noise first, draws of PGLA have exact zeros, and lie in a box; noise last, neither."""
     M = infer.Diagonal(1 / RATE**2)
-    options = {"key": 0, "warmup": 0, "steps": 500, "chains": 1, "progress": False}
     for last in (False, True):
-        x = infer.fit(laplace(), infer.PGLA(preconditioner=M, noise_last=last), **options)["x"]
+        x = positions(infer.PGLA(preconditioner=M, noise_last=last), laplace(), jax.random.key(0))
         assert (np.mean(x == 0) > 0.01) == (not last)
     box = infer.Composite(infer.from_log_density(flat, jnp.zeros(3)), infer.Box(-1.0, 1.0))
-    x = infer.fit(box, infer.PGLA(), init={"x": jnp.zeros(3)}, **options)["x"]
-    assert (np.abs(x) <= 1).all()
+    x = positions(infer.PGLA(), box.at(jnp.zeros(3)), jax.random.key(0))
+    assert (np.abs(x) <= 1).all() and np.std(x) > 0.3
+    x = positions(infer.MYULA(), box.at(jnp.zeros(3)), jax.random.key(0))
+    assert 0.01 < np.mean(np.abs(x) > 1) < 0.9
+
+
+@eqx.filter_jit
+def positions(algorithm, target, key):
+    def body(state, i):
+        state, _ = algorithm.step(jax.random.fold_in(key, i), target, state)
+        return state, algorithm.position(state)
+
+    return jax.lax.scan(body, algorithm.init(key, target), jnp.arange(500))[1]
 
 
 # Exactness -------------------------------------------------------------------------------------
@@ -213,12 +224,11 @@ def test_mymala_is_exact_with_groups_and_boxes():
 def test_bias_of_the_default_settings():
     """On Laplace densities with M = 1 / rate^2: the figures of the docstrings."""
     M = infer.Diagonal(1 / RATE**2)
-    expected = {
-        infer.MYULA(preconditioner=M): 1.03,
-        infer.PGLA(preconditioner=M): 0.98,
-        infer.PGLA(preconditioner=M, noise_last=True): 1.08,
-    }
-    for algorithm, ratio in expected.items():
+    for algorithm, ratio in (
+        (infer.MYULA(preconditioner=M), 1.027),
+        (infer.PGLA(preconditioner=M), 0.977),
+        (infer.PGLA(preconditioner=M, noise_last=True), 1.02),
+    ):
         second = moments(algorithm, laplace(), jax.random.key(9), 8000, 400)[1]
         seen = np.mean(second * RATE**2 / 2, axis=1)
         assert abs(seen.mean() - ratio) < 0.01 + 3.5 * seen.std() / 8
@@ -293,8 +303,9 @@ def test_methods_that_ignore_the_nonsmooth_part_are_refused(unchecked):
         name = type(algorithm).__name__
         with pytest.raises(ValueError, match=rf"{name} follows gradients.*L1 on 'x'.*infer.MYMALA"):
             fit(target, algorithm)
-    for algorithm in (infer.MALA(), infer.NUTS(), infer.MirrorMALA()):
-        assert np.isfinite(fit(target, algorithm, warmup=20, steps=20, chains=1).z).all()
+    assert np.isfinite(fit(target, infer.MALA(), warmup=20, steps=20, chains=1).z).all()
+    for algorithm in (infer.NUTS(), infer.HMC(), infer.MirrorMALA(), infer.PGLA()):
+        check_kind(target, algorithm)
 
 
 def test_wrong_composites_are_refused(unchecked):
@@ -338,31 +349,20 @@ def test_wrong_composites_are_refused(unchecked):
 
 
 def test_what_is_said_of_smoothing_and_of_steps(unchecked):
-    options = {"steps": 2, "warmup": 0, "chains": 1}
+    target, bregman = laplace(), infer.BregmanProximalLangevin
     wide = infer.MYULA(step_size=0.1, smoothing=1.0, preconditioner=infer.Diagonal(jnp.ones(5)))
     with pytest.warns(UserWarning, match=r"MYULA smooths 'x' by up to 12.5 nats.*4 of 5.*MYMALA"):
-        quiet(laplace(), wide, **options)
-    with pytest.warns(UserWarning, match="smooths 'x' by up to 6.25 nats"):
-        smoother = infer.HyperbolicEntropy(0.5)
-        algorithm = infer.BregmanProximalLangevin(1e-3, 1.0, smoother=smoother)
-        quiet(laplace(), algorithm, **options)
-    with pytest.warns(UserWarning, match=r"is 20 at the center.*below 0.001"):
-        quiet(laplace(), infer.BregmanProximalLangevin(0.01, 0.0005), **options)
-    with pytest.warns(UserWarning, match="right proximal map of L1.*Exponential.*by bisection"):
-        algorithm = infer.BregmanProximalLangevin(
-            1e-3, 0.01, smoother=infer.Exponential(), side=infer.Right()
-        )
-        quiet(laplace(), algorithm, **options)
-    result = quiet(laplace(), wide, **options)
+        result = fit(target, wide, warmup=0, steps=20, chains=1)
     nats = np.asarray(result.history["smoothing_nats"])
     assert (nats > 0).all() and (nats < 0.5 * 55).all()
-
-
-def quiet(target, algorithm, **options):
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
-        result = fit(target, algorithm, **options)
-    for one in said:
-        if "smooth" in str(one.message) or "proximal" in str(one.message):
-            warnings.warn(str(one.message), one.category, stacklevel=2)
-    return result
+    with pytest.warns(UserWarning, match="smooths 'x' by up to 6.25 nats"):
+        bregman(1e-3, 1.0, smoother=infer.HyperbolicEntropy(0.5)).check(target)
+    with pytest.warns(UserWarning, match=r"is 20 at the center.*below 0.001"):
+        bregman(0.01, 0.0005).check(target)
+    with pytest.warns(UserWarning, match="right proximal map of L1.*Exponential.*by bisection"):
+        bregman(1e-3, 0.01, smoother=infer.Exponential(), side=infer.Right()).check(target)
+    narrow = infer.MYULA(preconditioner=infer.Diagonal(1 / RATE**2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        narrow.check(target)
+        bregman(1e-3, 0.01).check(target)

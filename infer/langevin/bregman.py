@@ -46,7 +46,7 @@ class BregmanProximalLangevin(AbstractSampler):
         step_size: h, > 0. The envelope asks for h psi'' / (lam phi'') < 2 in every coordinate; a
             warning says where it is not so. Nothing explodes then if g has bounded slopes, but
             the chain follows subgradients of g, whatever lam.
-        smoothing: lam, > 0, in units of psi: the envelope has the width lam / psi''(x), so its error
+        smoothing: lam, > 0, in units of psi: the envelope has the width lam / psi''(x), which
             depends on the place; "smoothing_nats" in the history is what it is at the draws.
         smoother: psi: `Energy(w)`, `HyperbolicEntropy(b)`, `Hellinger()`, `Exponential()`, or for
             positive values `BoltzmannShannon()`, `Burg()`, `FermiDirac()`.
@@ -59,7 +59,7 @@ class BregmanProximalLangevin(AbstractSampler):
     2022.
     """
 
-    step_size: Scalar = eqx.field(converter=positive("step_size", 0.01), default=0.01)
+    step_size: Scalar = eqx.field(converter=positive("step_size", 0.02), default=0.02)
     smoothing: Scalar = eqx.field(converter=positive("smoothing", 0.1), default=0.1)
     smoother: AbstractLegendre = eqx.field(default_factory=Energy)
     side: AbstractSide = eqx.field(default_factory=Left)

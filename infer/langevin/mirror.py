@@ -53,7 +53,7 @@ class MirrorLangevin(AbstractSampler):
     COLT 2020; Chewi et al., Exponential ergodicity of mirror-Langevin diffusions, NeurIPS 2020.
     """
 
-    step_size: Scalar = eqx.field(converter=positive("step_size", 0.01), default=0.01)
+    step_size: Scalar = eqx.field(converter=positive("step_size", 0.02), default=0.02)
     exact_target: ClassVar[bool] = True
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000

@@ -57,7 +57,8 @@ class MYMALA(AbstractSampler):
         proximal.check_diagonal(self.preconditioner, "MYMALA")
 
     def check(self, target: Target) -> None:
-        """Refuse terms in coordinates that are not values."""
+        """Refuse terms in coordinates that are not values, and variances that do not fit."""
+        self.preconditioner.identity(jnp.zeros(target.dim))
         proximal.check_real(target, "MYMALA")
 
     def init(self, key: PRNGKey, target: Target) -> LangevinState:

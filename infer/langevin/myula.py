@@ -60,9 +60,9 @@ class MYULA(AbstractSampler):
     def check(self, target: Target) -> None:
         """Warn of an envelope far from g, where M is known."""
         proximal.check_real(target, "MYULA")
+        scale = self.preconditioner.identity(jnp.zeros(target.dim))
         if self.preconditioner.variances is not None:
-            t = self.smoothing * self.preconditioner.variances
-            proximal.warn_of_smoothing("MYULA", target, t)
+            proximal.warn_of_smoothing("MYULA", target, self.smoothing * scale.covariance)
 
     def init(self, key: PRNGKey, target: Target) -> LangevinState:
         """The state at `target.initial(key)`."""

@@ -35,8 +35,8 @@ class PGLA(AbstractSampler):
         preconditioner: `Diagonal()`, whose `variances` are M if there is no warm-up.
         noise_last: which order.
 
-    Limits: biased by e. On Laplace densities with M = (sd)^2 / 2 and e = 0.05 variances are 2 % too
-    small noise first, 8 % too large noise last.
+    Limits: biased by e. On Laplace densities with M = sd^2 / 2 and e = 0.05 variances are 2 % too
+    small noise first, 2 % too large noise last.
 
     Source: Durmus, Majewski and Miasojedow, Analysis of Langevin Monte Carlo via convex
     optimization, JMLR 20(73), 2019; Salim, Kovalev and Richtarik, NeurIPS 2019.
@@ -60,7 +60,8 @@ class PGLA(AbstractSampler):
         proximal.check_diagonal(self.preconditioner, "PGLA")
 
     def check(self, target: Target) -> None:
-        """Refuse terms in coordinates that are not values."""
+        """Refuse terms in coordinates that are not values, and variances that do not fit."""
+        self.preconditioner.identity(jnp.zeros(target.dim))
         proximal.check_real(target, "PGLA")
 
     def init(self, key: PRNGKey, target: Target) -> LangevinState:
