@@ -269,7 +269,7 @@ def test_published_settings_on_an_anisotropic_laplace(x64):
 @eqx.filter_jit
 def second_moments(algorithm, target, keys, n):
     def chain(key):
-        x = jax.random.normal(jax.random.fold_in(key, -1), (target.dim,))
+        x = jax.random.normal(jax.random.fold_in(key, 2**31), (target.dim,))
 
         def body(i, carry):
             state, second = carry
