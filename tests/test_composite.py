@@ -141,6 +141,14 @@ def test_steps_by_hand(x64):
         new = u + e * (score - slope) + np.sqrt(2 * e) * (z**2 + beta**2) ** -0.25 * noise
         np.testing.assert_allclose(after(bregman, mirror), beta * np.sinh(new), rtol=1e-9)
 
+    # The proximal map first: right, one function for both, as much smoothing as step.
+    psi, h = infer.HyperbolicEntropy(beta), jnp.asarray(e)
+    moved = np.asarray(infer.Right().prox(infer.L1(rate), psi, jnp.asarray(z), h))
+    new = np.arcsinh(moved / beta) + e * score
+    new += np.sqrt(2 * e) * (z**2 + beta**2) ** -0.25 * noise
+    bregman = infer.BregmanProximalLangevin(e, e, smoother=psi, side=infer.Right())
+    np.testing.assert_allclose(after(bregman, mirror), beta * np.sinh(new), rtol=1e-9)
+
 
 def test_acceptance_of_mymala_by_hand(x64):
     target, key = sparse(), jax.random.key(4)

@@ -39,7 +39,8 @@ class BregmanProximalLangevin(AbstractSampler):
     phi is that of the target's sites: `infer.mirrored(target, {"x": infer.HyperbolicEntropy(b)})`,
     and the identity for real sites. The smoother psi is another function. With the identity and
     `Energy()` this is `MYULA` without preconditioner, with `Energy(w)` for both `MYULA` whose M is
-    1 / w. Proximal points have closed forms for `L1`, `Box`, `Simplex`; others are found by
+    1 / w; with `Right()`, psi = phi and lam = h the proximal map of g comes first, then gradient
+    and noise. Proximal points have closed forms for `L1`, `Box` and `Simplex`; others are found by
     bisection, which a warning says. Warm-up is burn-in.
 
     Args:
