@@ -229,6 +229,7 @@ def test_mymala_is_exact_with_groups_and_boxes():
     assert_exact(found, (np.full(2, first), np.full(2, 2 - 3 * np.exp(-1) / p)), 4)
 
 
+@pytest.mark.slow
 def test_bias_of_the_default_settings():
     """On Laplace densities with M = 1 / rate^2: the figures of the docstrings."""
     M = infer.Diagonal(1 / RATE**2)
@@ -311,8 +312,7 @@ def test_methods_that_ignore_the_nonsmooth_part_are_refused(unchecked):
         name = type(algorithm).__name__
         with pytest.raises(ValueError, match=rf"{name} follows gradients.*L1 on 'x'.*infer.MYMALA"):
             fit(target, algorithm)
-    assert np.isfinite(fit(target, infer.MALA(), warmup=20, steps=20, chains=1).z).all()
-    for algorithm in (infer.NUTS(), infer.HMC(), infer.MirrorMALA(), infer.PGLA()):
+    for algorithm in (infer.MALA(), infer.NUTS(), infer.HMC(), infer.MirrorMALA(), infer.PGLA()):
         check_kind(target, algorithm)
 
 

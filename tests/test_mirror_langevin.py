@@ -16,6 +16,11 @@ from infer.core.mirror import geometry, primal, primal_score
 CHAINS = 64
 
 
+def slow(*names):
+    """Parameters that other ones stand for."""
+    return [pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
 @eqx.filter_jit
 def moments(algorithm, target, key, n, burn):
     """Mean of x and x^2 of 64 chains (64, K) from n steps each after `burn`, and acceptance."""
@@ -64,7 +69,10 @@ def assert_exact(found, exact, comparisons):
 # Metrics ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", MAPS)
+ALONE = ("simplex", "ball", "greater", "unit")  # like another map, or the same in the plural
+
+
+@pytest.mark.parametrize("name", [n for n in MAPS if n not in ALONE] + slow(*ALONE))
 def test_roots_squares_and_determinants_of_a_metric(name, x64):
     mirror, shape = MAPS[name]()
     free = mirror.free_shape(shape)
@@ -106,7 +114,7 @@ def first_step(algorithm, key, target):
     return algorithm.step(key, target, algorithm.init(key, target))
 
 
-@pytest.mark.parametrize("name", ["mirrored", pytest.param("ball", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["mirrored", *slow("ball")])
 def test_one_step_by_dense_algebra(name, x64):
     """Forces, proposal and acceptance from Jacobians by autodiff, in the primal variable."""
     target = TARGETS[name]()
@@ -190,7 +198,9 @@ CASES = {  # concentration, support, step size
 COMPARISONS = 2 * (3 + 3 + 11 + 11)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", ["even, d = 2", "uneven, d = 10", *slow("uneven, d = 2", "even, d = 10")]
+)
 def test_adjusted_mirror_langevin_is_exact(name):
     concentration, support, h = CASES[name]
     target, exact = dirichlet(concentration, support)
@@ -227,7 +237,7 @@ def test_bias_of_mirror_langevin():
         assert abs(rate.mean() - acceptance) < 0.0005 + 3.5 * rate.std() / 8
 
 
-@pytest.mark.parametrize("name", ["gamma", "lognormal"])
+@pytest.mark.parametrize("name", ["gamma", *slow("lognormal")])
 def test_multiplicative_langevin_is_exact_when_adjusted(name):
     density, exact = {
         "gamma": (lambda x: jnp.sum(1.5 * jnp.log(x) - 2 * x), (2.5 / 2, 2.5 * 3.5 / 4)),
@@ -264,10 +274,10 @@ def test_step_size_is_tuned_to_an_acceptance():
 # Extremes and refusals -------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("support", [infer.EntropicSimplex(), infer.LogBarrierSimplex()])
-def test_finite_far_out_in_float32(support):
+@pytest.mark.parametrize("name", ["EntropicSimplex", *slow("LogBarrierSimplex")])
+def test_finite_far_out_in_float32(name):
     """From the edge of a simplex, with steps far too long: every state stays finite."""
-    target, _ = dirichlet([0.3, 4.0, 40.0], support)
+    target, _ = dirichlet([0.3, 4.0, 40.0], getattr(infer, name)())
     for u in ([60.0, -60.0], [-1e6, 1e6], [1e-9, -1e-9]):
         for h in (1e-3, 1.0, 1e3):
             for algorithm in (infer.MirrorLangevin(step_size=h), infer.MirrorMALA(step_size=h)):
