@@ -32,8 +32,9 @@ class MYULA(AbstractSampler):
         smoothing: lam, > 0, in units of M.
         preconditioner: `Diagonal()`, whose `variances` are M if there is no warm-up.
 
-    Limits: biased by e and by lam; with the default values variances of a Laplace density are
-    3 % too large. Draws leave the set of a `Box` or `Simplex`, by a distance that lam sets.
+    Limits: biased by e and by lam; with the default values, M the variances, those of a Laplace
+    density are 6 % too large. Draws leave the set of a `Box` or `Simplex`, by a distance that lam
+    sets.
 
     Source: Durmus, Moulines and Pereyra, Efficient Bayesian computation by proximal Markov chain
     Monte Carlo: when Langevin meets Moreau, SIAM J. Imaging Sciences 11(1), 2018.

@@ -35,8 +35,8 @@ class PGLA(AbstractSampler):
         preconditioner: `Diagonal()`, whose `variances` are M if there is no warm-up.
         noise_last: which order.
 
-    Limits: biased by e. On Laplace densities with M = sd^2 / 2 and e = 0.05 variances are 2 % too
-    small noise first, 2 % too large noise last.
+    Limits: biased by e. On Laplace densities with e = 0.05 and M the variances, these are 4 % too
+    small noise first, 6 % too large noise last.
 
     Source: Durmus, Majewski and Miasojedow, Analysis of Langevin Monte Carlo via convex
     optimization, JMLR 20(73), 2019; Salim, Kovalev and Richtarik, NeurIPS 2019.
