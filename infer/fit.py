@@ -14,6 +14,7 @@ from jaxtyping import Array, Key
 from rich.console import Console
 
 from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
+from infer.core.composite import check_composite
 from infer.core.keys import Use, address, as_key
 from infer.core.problem import AbstractProblem
 from infer.core.target import Target
@@ -218,6 +219,10 @@ def _check_kind(problem: Any, algorithm: Any) -> None:
             f"minibatches (batch_size={problem.batch_size}). Write infer.fit(target.full(), ...), "
             "or use a method that allows minibatches: infer.VI(), infer.SVGD()."
         )
+    sampler = isinstance(algorithm, AbstractSampler)
+    check_composite(problem, algorithm, sampler and (algorithm.adjusted or algorithm.proximal))
+    if sampler:
+        algorithm.check(problem)
 
 
 def _warn_if_tiny_on_gpu(target: Target, chains: int) -> None:

@@ -178,7 +178,7 @@ def _chain_hint(algorithm: AbstractSampler, stats: dict[str, np.ndarray]) -> str
     if not algorithm.adjusted:
         return (
             "This sampler has no acceptance test, so its error grows with its step size: lower it, "
-            "or use infer.MALA()"
+            f"or use infer.{'MYMALA' if algorithm.proximal else 'MALA'}()"
         )
     if "diverging" in stats and np.any(stats["diverging"]):
         return f"{int(np.sum(stats['diverging']))} transitions diverged: reparametrize the model"

@@ -162,6 +162,14 @@ def vi(rate):
 NEW_SETTINGS = {
     "MALA": lambda v: infer.MALA(step_size=v, acceptance=0.5 + v),
     "ULA": lambda v: infer.ULA(step_size=v),
+    "MirrorLangevin": lambda v: infer.MirrorLangevin(step_size=v),
+    "MirrorMALA": lambda v: infer.MirrorMALA(step_size=v, acceptance=0.5 + v),
+    "MYULA": lambda v: infer.MYULA(v, 2 * v, preconditioner=infer.Diagonal(v * np.ones(3))),
+    "MYMALA": lambda v: infer.MYMALA(step_size=v, smoothing=v, acceptance=0.5 + v),
+    "PGLA": lambda v: infer.PGLA(step_size=v, noise_last=True),
+    "BregmanProximalLangevin": lambda v: infer.BregmanProximalLangevin(
+        v, v, smoother=infer.HyperbolicEntropy(v), side=infer.Right()
+    ),
     "HMC": lambda v: infer.HMC(step_size=v, acceptance=0.5 + v),
     "NUTS": lambda v: infer.NUTS(step_size=v, acceptance=0.5 + v),
     "VI": vi,
@@ -199,6 +207,10 @@ def test_new_settings_are_the_same_program(name):
 # takes long to center GFSF.
 BIAS = {
     "ULA": (0.0, 0.03),
+    "MYULA": (0.0, 0.03),
+    "PGLA": (0.0, 0.03),
+    "MirrorLangevin": (0.0, 0.03),
+    "BregmanProximalLangevin": (0.0, 0.03),
     "VI": (0.02, 0.02),
     "WassersteinFlow": (0.03, 0.04),
     "SVGD": (0.01, 0.15),
@@ -242,7 +254,13 @@ NO_DRAWS = {
 # draws, too few to rule out an error.
 STATUS = {"Blob": "suspect", "GFSD": "failed", "MIED": "suspect", "NoisySVGD": "suspect"}
 # Trajectories of one fixed length nearly close on themselves along some direction of a Gaussian.
-STEPS = {"HMC": 6000}
+# Without a preconditioner Langevin steps are short.
+STEPS = {
+    "HMC": 6000,
+    "MirrorLangevin": 40_000,
+    "BregmanProximalLangevin": 40_000,
+    "MirrorMALA": 8000,
+}
 
 
 @pytest.mark.parametrize("precision, name", leading("float32", "float64"), indirect=["precision"])

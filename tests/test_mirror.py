@@ -31,6 +31,7 @@ MAPS = {
     "unit": lambda: (infer.unit_interval, ()),
     "simplex": lambda: (infer.EntropicSimplex(), (4,)),
     "simplices": lambda: (infer.EntropicSimplex(), (2, 3)),
+    "barriers": lambda: (infer.LogBarrierSimplex(), (2, 4)),
     "box": lambda: (infer.LogBarrierBox(jnp.array([-1.0, 0.0, 2.0]), 3.0), (2, 3)),
     "ball": lambda: (infer.LogBarrierBall(), (3,)),
     "balls": lambda: (infer.LogBarrierBall(2.5), (2, 3)),

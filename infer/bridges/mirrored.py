@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from infer.core.composite import CompositeModel
+from infer.core.legendre import AbstractLegendre, LegendreMap
 from infer.core.mirror import constrained, unconstrained
 from infer.core.mirror_support import EntropicSimplex
 from infer.core.support import AbstractMirrorMap, AbstractSupport
@@ -89,7 +91,8 @@ def mirrored(target: Target, maps: Mapping[str, Any] | None = None) -> Target:
 
     Args:
         target: any target.
-        maps: from site name to a mirror map, `infer.LogBarrierBox(0, 1)` for instance.
+        maps: from site name to a mirror map, `infer.LogBarrierBox(0, 1)` for instance, or to a
+            Legendre function whose slopes cover the real line, `infer.HyperbolicEntropy(2.0)`.
 
     Raises:
         ValueError: for a name that is no site, a map that does not fit the shape of its site, or
@@ -97,6 +100,11 @@ def mirrored(target: Target, maps: Mapping[str, Any] | None = None) -> Target:
             matrices) or has bounds that depend on other sites.
     """
     maps = {} if maps is None else dict(maps)
+    if isinstance(target.model, CompositeModel):
+        inside = mirrored(dataclasses.replace(target, model=target.model.model), maps)
+        return dataclasses.replace(
+            inside, model=dataclasses.replace(target.model, model=inside.model)
+        )
     names = [site.name for site in target.sites]
     unknown = [name for name in maps if name not in names]
     if unknown:
@@ -105,6 +113,8 @@ def mirrored(target: Target, maps: Mapping[str, Any] | None = None) -> Target:
     supports = []
     for site in target.sites:
         support = maps.get(site.name, _default(known[site.name]))
+        if isinstance(support, AbstractLegendre):
+            support = LegendreMap(support)
         if not isinstance(support, AbstractMirrorMap):
             line = f"infer.mirrored(target, {{{site.name!r}: infer.LogBarrierBox(0.0, 1.0)}})"
             raise ValueError(

@@ -38,6 +38,7 @@ class AbstractSampler(eqx.Module):
     Attributes:
         exact_target: True if the method needs the density on all rows at every step.
         adjusted: True if an acceptance test removes the discretization error.
+        proximal: True if it takes the nonsmooth part of a composite target by its proximal map.
         default_warmup: iterations of `adapt` before anything is recorded.
         default_steps: recorded iterations.
         source: the paper to cite.
@@ -49,6 +50,10 @@ class AbstractSampler(eqx.Module):
     default_steps: eqx.AbstractClassVar[int]
     source: eqx.AbstractClassVar[str]
     default_chains: ClassVar[int] = 4
+    proximal: ClassVar[bool] = False
+
+    def check(self, target: Target) -> None:
+        """Refuse a target, or warn of it, before anything is compiled; `fit` calls it."""
 
     @abstractmethod
     def init(self, key: PRNGKey, target: Target) -> State:

@@ -6,17 +6,17 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 
-def positive(name: str, example: float) -> Callable[[float | int | Array], Array]:
+def positive(name: str, example: float) -> Callable[[ArrayLike], Array]:
     """A field converter: a number > 0 becomes an array of the default float type.
 
     An array leaf, so that another value compiles nothing and can be vmapped over. `example` is
     the value that the error suggests.
     """
 
-    def convert(value: float | int | Array) -> Array:
+    def convert(value: ArrayLike) -> Array:
         if not isinstance(value, Tracer) and not np.all(np.asarray(value) > 0):
             raise ValueError(f"{name} must be > 0, got {value}; write {name}={example}.")
         return jnp.asarray(value, jnp.zeros(()).dtype)

@@ -1,9 +1,10 @@
 """A target seen through its supports: values by site, primal coordinates, mirror maps."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -76,6 +77,19 @@ class Geometry(eqx.Module):
         """J^-1 v."""
         return self._each(v, Metric.solve)
 
+    def color(self, v: Vector) -> Vector:
+        """L v with L L^T = J^-1."""
+        return self._each(v, Metric.color)
+
+    def square(self, v: Vector) -> Scalar:
+        """V . J v."""
+        squares = (metric.square(part) for metric, part in self._parts(v))
+        return sum(squares, start=jnp.zeros((), v.dtype))
+
+    def log_det(self) -> Scalar:
+        """Log det J."""
+        return sum((metric.log_det() for metric in self.metrics), start=jnp.zeros(()))
+
     def diagonal(self) -> Vector:
         """The parts a of all sites as one vector."""
         return jnp.concatenate([jnp.ravel(metric.a) for metric in self.metrics])
@@ -99,26 +113,52 @@ class Geometry(eqx.Module):
         return found
 
     def _each(self, v: Vector, apply: Callable[[Metric, Array], Array]) -> Vector:
-        parts, offset = [], 0
+        return jnp.concatenate([jnp.ravel(apply(m, part)) for m, part in self._parts(v)])
+
+    def _parts(self, v: Vector) -> Iterator[tuple[Metric, Array]]:
+        offset = 0
         for metric in self.metrics:
             size = math.prod(metric.a.shape)
-            part = v[offset : offset + size].reshape(metric.a.shape)
-            parts.append(jnp.ravel(apply(metric, part)))
+            yield metric, v[offset : offset + size].reshape(metric.a.shape)
             offset += size
-        return jnp.concatenate(parts)
 
 
 def geometry(target: Target, z: Vector) -> Geometry:
-    """The metrics at z of a target all of whose sites have mirror maps."""
+    """The metrics at z of a target all of whose sites have mirror maps.
+
+    Where they are singular to floating point, they are held at what can be divided by.
+    """
     maps = mirror_maps(target)
     assert maps is not None
-    free = target.unravel(z)
+    free, least = target.unravel(z), 1024 * jnp.finfo(z.dtype).tiny
+    found = (m.metric(free[site.name]) for site, m in zip(target.sites, maps, strict=True))
     return Geometry(
-        tuple(m.metric(free[site.name]) for site, m in zip(target.sites, maps, strict=True))
+        tuple(
+            Metric(
+                jnp.maximum(m.a, least), m.b, None if m.rest is None else jnp.maximum(m.rest, least)
+            )
+            for m in found
+        )
     )
 
 
-def check_mirror_maps(target: Target, name: str) -> None:
+def primal_score(target: Target, z: Vector) -> tuple[Scalar, Vector]:
+    """`log_prob(z)` and the gradient in x of the density on the supports.
+
+    The density on the supports is `log_prob` without its log Jacobian; J^-1 of its gradient in z.
+    Needs a mirror map for every site.
+    """
+
+    def on_supports(z: Vector) -> tuple[Scalar, Scalar]:
+        terms = dict(target.log_terms(z))
+        log_jacobian = jnp.asarray(terms.pop("log_jacobian"), z.dtype)
+        return sum(terms.values(), start=jnp.zeros((), z.dtype)), log_jacobian
+
+    (value, log_jacobian), pulled = jax.value_and_grad(on_supports, has_aux=True)(z)
+    return value + log_jacobian, geometry(target, z).solve(pulled)
+
+
+def check_mirror_maps(target: Target, name: str, instead: str = "infer.MSVGD()") -> None:
     """Refuse a target with a site that has no mirror map, or whose supports are not known."""
     supports = target.model.supports
     if mirror_maps(target) is not None:
@@ -126,7 +166,7 @@ def check_mirror_maps(target: Target, name: str) -> None:
     if supports is None:
         raise ValueError(
             f"{name} needs mirror maps, and a NumPyro model maps its sites by itself. Write "
-            f"`infer.fit(infer.mirrored(target), infer.{name}(), key=0)`, or take infer.MSVGD(), "
+            f"`infer.fit(infer.mirrored(target), infer.{name}(), key=0)`, or take {instead}, "
             "which does without."
         )
     lacking = {
@@ -137,5 +177,5 @@ def check_mirror_maps(target: Target, name: str) -> None:
     raise ValueError(
         f"{name} needs a mirror map for every site; {lacking} are mapped to the real line in "
         "another way. For a simplex write `infer.mirrored(target)`, which takes "
-        "infer.EntropicSimplex(); elsewhere take infer.MSVGD(), which needs no mirror map."
+        f"infer.EntropicSimplex(); elsewhere take {instead}, which needs no mirror map."
     )

@@ -41,9 +41,12 @@ class EntropicSimplex(AbstractMirrorMap):
         return (*shape[:-1], last_axis(self.label, shape, 2) - 1)
 
     def constrain(self, u: Array) -> tuple[Array, Scalar]:
-        """The class's formula, clipped into the support, and its log Jacobian, sum log x."""
+        """The class's formula, clipped into the support, and its log Jacobian, sum log x.
+
+        Clipped where 1000 / x is still a number, as log densities have such slopes.
+        """
         log_x = _log_softmax(u)
-        return jnp.maximum(jnp.exp(log_x), jnp.finfo(u.dtype).tiny), jnp.sum(log_x)
+        return jnp.maximum(jnp.exp(log_x), 1024 * jnp.finfo(u.dtype).tiny), jnp.sum(log_x)
 
     def unconstrain(self, x: Array) -> Array:
         """The inverse of `constrain`."""
@@ -61,6 +64,87 @@ class EntropicSimplex(AbstractMirrorMap):
 
 def _log_softmax(u: Array) -> Array:
     return jax.nn.log_softmax(jnp.concatenate([u, jnp.zeros_like(u[..., :1])], axis=-1), axis=-1)
+
+
+class LogBarrierSimplex(AbstractMirrorMap):
+    """Positive vectors x with sum 1 on the last axis: the mirror map of -sum log x.
+
+        u_i = 1 / x_K - 1 / x_i,   x_i = 1 / (t - u_i)  with u_K = 0 and t such that sum x = 1,
+        dx/du = diag(x^2) - x^2 (x^2)^T / |x|^2  in the first K - 1 entries.
+
+    Near a face u grows like 1 / x, where that of `EntropicSimplex` grows like log x: noise and
+    steps shrink in proportion to the distance. t is found by 40 Newton steps on a concave
+    function, O(K) each; its derivatives of any order are those of the exact map.
+
+    Source: Srinivasan, Wibisono and Wilson, High-accuracy sampling from constrained spaces with the
+    Metropolis-adjusted preconditioned Langevin algorithm, ALT 2025 (the barrier as a metric).
+    """
+
+    label: ClassVar[str] = "simplex"
+
+    def free_shape(self, shape: Shape) -> Shape:
+        """One entry fewer on the last axis."""
+        return (*shape[:-1], last_axis(self.label, shape, 2) - 1)
+
+    def constrain(self, u: Array) -> tuple[Array, Scalar]:
+        """The class's formula and its log Jacobian."""
+        x = _barrier_simplex(u)
+        log_x = jnp.log(x)
+        spread = 2 * jnp.max(log_x, axis=-1) + jnp.log(jnp.sum(_relative(x) ** 2, axis=-1))
+        return x, 2 * jnp.sum(log_x) - jnp.sum(spread)
+
+    def unconstrain(self, x: Array) -> Array:
+        """The inverse of `constrain`."""
+        return 1 / x[..., -1:] - 1 / x[..., :-1]
+
+    def contains(self, x: Array) -> Flag:
+        """Is x positive, with sum 1 up to rounding?"""
+        return simplex.contains(x)
+
+    def metric(self, u: Array) -> Metric:
+        """The class's formula; the rest is (x_K / |x|)^2."""
+        x, tiny = _barrier_simplex(u), jnp.finfo(u.dtype).tiny
+        norm = jnp.sqrt(jnp.sum(x**2, axis=-1, keepdims=True))
+        square = jnp.maximum(x**2, tiny)
+        return Metric(
+            square[..., :-1],
+            square[..., :-1] / norm,
+            jnp.maximum((x[..., -1] / norm[..., 0]) ** 2, tiny),
+        )
+
+
+def _relative(x: Array) -> Array:
+    return x / jnp.max(x, axis=-1, keepdims=True)
+
+
+@jax.custom_jvp
+def _barrier_simplex(u: Array) -> Array:
+    """x_i = 1 / (w + gap_i) with gap_i = max u - u_i and w in [1, K] such that sum x = 1.
+
+    1 / sum_i 1 / (w + gap_i) is concave and increasing in w and at most 1 at w = 1, so Newton's
+    method from there climbs to the root and never passes it.
+    """
+    whole = jnp.concatenate([u, jnp.zeros_like(u[..., :1])], axis=-1)
+    gap = jnp.max(whole, axis=-1, keepdims=True) - whole
+
+    def newton(_: Array, w: Array) -> Array:
+        x = 1 / (w + gap)
+        total = jnp.sum(x, axis=-1, keepdims=True)
+        step = (total - 1) * total / jnp.sum(x**2, axis=-1, keepdims=True)
+        return jnp.clip(w + step, 1.0, whole.shape[-1])
+
+    w = jax.lax.fori_loop(0, 40, newton, jnp.ones_like(u[..., :1]))
+    return 1 / (w + gap)
+
+
+@_barrier_simplex.defjvp
+def _barrier_simplex_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    (u,), (du,) = primals, tangents
+    x = _barrier_simplex(u)
+    whole = jnp.concatenate([du, jnp.zeros_like(du[..., :1])], axis=-1)
+    share = _relative(x) ** 2
+    share = share / jnp.sum(share, axis=-1, keepdims=True)
+    return x, x**2 * (whole - jnp.sum(share * whole, axis=-1, keepdims=True))
 
 
 class LogBarrierBox(AbstractMirrorMap):

@@ -81,6 +81,31 @@ class Metric(eqx.Module):
         along = jnp.sum(self.b * (v / self.a), axis=-1, keepdims=True)
         return v / self.a + (self.b / self.a) * along / self.rest[..., None]
 
+    def color(self, v: Array) -> Array:
+        """L v with L L^T = J^-1: standard noise becomes noise with the covariance J^-1.
+
+        With w = b / sqrt(a), L = diag(1 / sqrt(a)) (I + w w^T / (sqrt(rest) (1 + sqrt(rest)))).
+        """
+        root = jnp.sqrt(self.a)
+        if self.b is None or self.rest is None:
+            return v / root
+        w, short = self.b / root, jnp.sqrt(self.rest)[..., None]
+        along = jnp.sum(w * v, axis=-1, keepdims=True)
+        return (v + w * (along / short / (1 + short))) / root
+
+    def square(self, v: Array) -> Scalar:
+        """V . J v, as a sum of squares, which rounding cannot make negative."""
+        if self.b is None or self.rest is None:
+            return jnp.sum(self.a * v**2)
+        along = jnp.sum(self.b * v, axis=-1, keepdims=True)
+        across = jnp.sqrt(self.a) * v - (self.b / jnp.sqrt(self.a)) * along
+        return jnp.sum(across**2) + jnp.sum(self.rest * along[..., 0] ** 2)
+
+    def log_det(self) -> Scalar:
+        """Log det J."""
+        logs = jnp.sum(jnp.log(self.a))
+        return logs if self.rest is None else logs + jnp.sum(jnp.log(self.rest))
+
 
 class AbstractMirrorMap(AbstractSupport):
     """A support whose map from the real line is the gradient of a convex function.

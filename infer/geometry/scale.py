@@ -1,11 +1,13 @@
 """Preconditioners: a positive definite matrix M = L L^T, diagonal or dense."""
 
 from abc import abstractmethod
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from infer.core.checks import positive
 from infer.core.linalg import Moments, empty_moments
 from infer.core.types import Vector
 
@@ -47,16 +49,34 @@ class AbstractPreconditioner(eqx.Module):
         """The scale before anything is known."""
 
 
+def _as_variances(value: Any) -> Array | None:
+    return None if value is None else positive("variances", 1.0)(value)
+
+
 class Diagonal(AbstractPreconditioner):
-    """One variance per coordinate: O(d) per step."""
+    """One variance per coordinate: O(d) per step.
+
+    Args:
+        variances: those to begin with, > 0, as many as coordinates, or None for ones; kept if
+            there is no warm-up.
+    """
+
+    variances: Vector | None = eqx.field(converter=_as_variances, default=None)
 
     def blank(self, like: Vector) -> Moments:
         """Empty moments with a diagonal scatter."""
         return empty_moments(like, dense=False)
 
     def identity(self, like: Vector) -> Scale:
-        """Ones."""
-        return Scale(jnp.ones_like(like), jnp.ones_like(like))
+        """`variances`, or ones."""
+        if self.variances is None:
+            return Scale(jnp.ones_like(like), jnp.ones_like(like))
+        if self.variances.shape != like.shape:
+            raise ValueError(
+                f"Diagonal got variances of shape {self.variances.shape}, the target has "
+                f"{like.shape[0]} unconstrained coordinates; write infer.Diagonal() for ones."
+            )
+        return scale_of(self.variances.astype(like.dtype))
 
 
 class Dense(AbstractPreconditioner):
