@@ -1,0 +1,160 @@
+"""Langevin samplers: time beside a scan by hand; gradients to a given error beside the peers."""
+
+import statistics
+import time
+from typing import Any
+
+import blackjax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.mcmc import mclmc
+from blackjax.mcmc.integrators import isokinetic_mclachlan
+
+import infer
+from infer.core.algorithm import AbstractSampler
+
+NOTE = ""
+CHAINS, LOW = 32, 0.01
+
+
+def gaussian(z: jax.Array, precision: jax.Array) -> jax.Array:
+    return -0.5 * z @ precision @ z
+
+
+def brownian(z: jax.Array, data: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """A random walk seen at 20 of 30 times with noise; both scales unknown: d = 32."""
+    seen, y = data
+    walk, noise, x = z[0], z[1], z[2:]
+    steps = jnp.diff(x, prepend=jnp.zeros(1))
+    prior = -0.5 * (walk**2 + noise**2) / 4 - 30 * walk - 0.5 * jnp.sum(steps**2) * jnp.exp(-2 * walk)
+    return prior - 20 * noise - 0.5 * jnp.sum((y - x[seen]) ** 2) * jnp.exp(-2 * noise)
+
+
+def logistic(z: jax.Array, data: tuple[jax.Array, jax.Array]) -> jax.Array:
+    X, y = data
+    logits = X @ z
+    return jnp.sum(y * logits - jax.nn.softplus(logits)) - 0.5 * z @ z
+
+
+def targets() -> dict[str, infer.Target]:
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.standard_normal((100, 100)))[0]
+    precision = (basis / np.geomspace(1, 1000, 100)) @ basis.T
+    seen = np.r_[0:10, 20:30]
+    walk = np.cumsum(0.1 * rng.standard_normal(30))
+    y = walk[seen] + 0.15 * rng.standard_normal(20)
+    mix = rng.standard_normal((24, 24)) / 6 + np.eye(24)
+    X = np.c_[np.ones(1000), rng.standard_normal((1000, 24)) @ mix]
+    label = rng.uniform(size=1000) < 1 / (1 + np.exp(-X @ rng.standard_normal(25) * 0.4))
+    f = jnp.float32
+    return {
+        "Gaussian d=100, condition 1000": infer.from_log_density(
+            gaussian, jnp.zeros(100), data=jnp.asarray(precision, f)
+        ),
+        "Brownian motion d=32": infer.from_log_density(
+            brownian, jnp.zeros(32), data=(jnp.asarray(seen), jnp.asarray(y, f))
+        ),
+        "logistic d=25 N=1000": infer.from_log_density(
+            logistic, jnp.zeros(25), data=(jnp.asarray(X, f), jnp.asarray(label, f))
+        ),
+    }
+
+
+def truth(name: str, target: infer.Target) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of z^2: closed form, or a long run of NUTS."""
+    if name.startswith("Gaussian"):
+        variance = np.diag(np.linalg.inv(np.asarray(target.model.data, np.float64)))
+        return variance, 2 * variance**2
+    run = infer.fit(target, infer.NUTS(), key=99, chains=8, steps=5000, progress=False)
+    square = np.asarray(run.z, np.float64).reshape(-1, target.dim) ** 2
+    return square.mean(axis=0), square.var(axis=0)
+
+
+@eqx.filter_jit
+def errors_of(
+    move: Any, position: Any, keys: jax.Array, states: Any, steps: int, mean: Any, variance: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Gradients so far, and the median over chains of b^2 of E[z^2], worst and mean coordinate.
+
+    b^2 is the squared error of the running mean over the variance of z^2: 1/ESS for a fair chain.
+    """
+
+    def body(loop: Any, i: jax.Array) -> Any:
+        states, total, spent = loop
+        step_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, i)
+        states, gradients = jax.vmap(move)(step_keys, states)
+        total = total + (jax.vmap(position)(states) ** 2 - mean)
+        spent = spent + jnp.mean(gradients.astype(total.dtype))
+        b2 = (total / (i + 1)) ** 2 / variance
+        return (states, total, spent), (spent, b2.max(axis=1), b2.mean(axis=1))
+
+    zero = jnp.zeros_like(jax.vmap(position)(states))
+    _, (spent, worst, average) = jax.lax.scan(
+        body, (states, zero, jnp.zeros(())), jnp.arange(steps)
+    )
+    return spent, jnp.median(worst, axis=1), jnp.median(average, axis=1)
+
+
+def first_low(spent: np.ndarray, error: np.ndarray) -> float:
+    """Gradients after which the error stays low; infinite where it does not."""
+    high = np.flatnonzero(~(error < LOW))
+    if len(high) and high[-1] + 1 == len(error):
+        return float("inf")
+    return float(spent[high[-1] + 1 if len(high) else 0])
+
+
+def gradients_to_low(
+    algorithm: AbstractSampler, target: infer.Target, known: Any, steps: int, warmup: int, seed: int
+) -> tuple[dict[str, float], infer.Result]:
+    """Gradients of the sampling phase until b^2 stays below 0.01, after a warm-up of its own."""
+    result = infer.fit(
+        target, algorithm, key=seed, chains=CHAINS, warmup=warmup, steps=1, progress=False
+    )
+
+    def move(key: jax.Array, state: Any) -> tuple[Any, jax.Array]:
+        state, info = algorithm.step(key, target, state)
+        return state, info.gradients
+
+    keys = jax.random.split(jax.random.key(seed + 1000), CHAINS)
+    states = result.trail.carry.states
+    spent, worst, average = map(
+        np.asarray, errors_of(move, algorithm.position, keys, states, steps, *known)
+    )
+    row = {"worst coordinate": first_low(spent, worst), "mean": first_low(spent, average)}
+    return row | {"reached": float(worst[-1])}, result
+
+
+def microcanonical(
+    target: infer.Target, known: Any, steps: int, warmup: int, seed: int
+) -> dict[str, float]:
+    """The same for BlackJAX's unadjusted MCLMC: its own tuner, McLachlan's integrator."""
+
+    def tuned(key: jax.Array) -> Any:
+        start, init, tune = jax.random.split(key, 3)
+        z = target.initial(start)
+        state = mclmc.init(z, target.log_prob, init)
+        kernel = mclmc.build_kernel(isokinetic_mclachlan)
+        state, params, _ = blackjax.mclmc_find_L_and_step_size(
+            kernel, warmup, state, tune, target.log_prob, frac_tune1=0.4, frac_tune2=0.3,
+            frac_tune3=0.3,
+        )
+        return state, params
+
+    kernel = mclmc.build_kernel(isokinetic_mclachlan)
+
+    def move(key: jax.Array, loop: Any) -> tuple[Any, jax.Array]:
+        state, params = loop
+        state, _ = kernel(
+            key, state, target.log_prob, params.inverse_mass_matrix, params.L, params.step_size
+        )
+        return (state, params), jnp.asarray(2)
+
+    keys = jax.random.split(jax.random.key(seed), CHAINS)
+    states = jax.block_until_ready(jax.jit(jax.vmap(tuned))(keys))
+    spent, worst, average = map(
+        np.asarray, errors_of(move, lambda loop: loop[0].position, keys, states, steps, *known)
+    )
+    row = {"worst coordinate": first_low(spent, worst), "mean": first_low(spent, average)}
+    return row | {"reached": float(worst[-1])}, states[1]
