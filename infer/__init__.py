@@ -35,10 +35,13 @@ from infer.core.target import Target as Target
 from infer.core.vector_support import ordered as ordered
 from infer.core.vector_support import positive_ordered as positive_ordered
 from infer.core.vector_support import simplex as simplex
+from infer.diagnostics.chains import nested_rhat as nested_rhat
+from infer.diagnostics.chains import nested_rhat_limit as nested_rhat_limit
 from infer.diagnostics.distances import sliced_wasserstein as sliced_wasserstein
 from infer.diagnostics.distances import sliced_wasserstein_floor as sliced_wasserstein_floor
 from infer.diagnostics.energy import energy_distance as energy_distance
 from infer.diagnostics.energy import energy_distance_floor as energy_distance_floor
+from infer.diagnostics.equipartition import equipartition as equipartition
 from infer.diagnostics.ksd import ksd as ksd
 from infer.diagnostics.ksd import ksd_floor as ksd_floor
 from infer.diagnostics.ksd import ksd_squared as ksd_squared
@@ -80,6 +83,7 @@ from infer.gaussian.proximal import ProximalVI as ProximalVI
 from infer.geometry.scale import Dense as Dense
 from infer.geometry.scale import Diagonal as Diagonal
 from infer.geometry.scale import Fixed as Fixed
+from infer.half_step import half_step_bias as half_step_bias
 from infer.improve import improve as improve
 from infer.joining import combine as combine
 from infer.kernels.radial import IMQ as IMQ

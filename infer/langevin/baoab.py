@@ -63,9 +63,9 @@ class BAOAB(AbstractSampler):
     step_size: Scalar | None = eqx.field(
         converter=optional_positive("step_size", 0.5), default=None
     )
-    friction: Scalar = eqx.field(converter=positive("friction", 0.5), default=0.5)
+    friction: Scalar = eqx.field(converter=positive("friction", 0.4), default=0.4)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
-    energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-4), default=5e-4)
+    energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-3), default=5e-3)
     exact_target: ClassVar[bool] = True
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 2000
@@ -88,7 +88,7 @@ class BAOAB(AbstractSampler):
         self, key: PRNGKey, target: Target, state: UnderdampedState
     ) -> tuple[UnderdampedState, Info]:
         """One step."""
-        return go(baoab, key, target, state)
+        return go(baoab, key, target, state, self.step_size, self.energy_error)
 
     def adapt(
         self, key: PRNGKey, target: Target, state: UnderdampedState, i: Count, n: Count

@@ -126,7 +126,7 @@ class KLMC(AbstractSampler):
         self, key: PRNGKey, target: Target, state: UnderdampedState
     ) -> tuple[UnderdampedState, Info]:
         """One step."""
-        return go(klmc, key, target, state)
+        return go(klmc, key, target, state, self.step_size, self.energy_error)
 
     def adapt(
         self, key: PRNGKey, target: Target, state: UnderdampedState, i: Count, n: Count

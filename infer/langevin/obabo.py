@@ -67,7 +67,7 @@ class OBABO(AbstractSampler):
     step_size: Scalar | None = eqx.field(
         converter=optional_positive("step_size", 0.3), default=None
     )
-    friction: Scalar = eqx.field(converter=positive("friction", 0.5), default=0.5)
+    friction: Scalar = eqx.field(converter=positive("friction", 0.4), default=0.4)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-4), default=5e-4)
     exact_target: ClassVar[bool] = True
@@ -92,7 +92,7 @@ class OBABO(AbstractSampler):
         self, key: PRNGKey, target: Target, state: UnderdampedState
     ) -> tuple[UnderdampedState, Info]:
         """One step."""
-        return go(obabo, key, target, state)
+        return go(obabo, key, target, state, self.step_size, self.energy_error)
 
     def adapt(
         self, key: PRNGKey, target: Target, state: UnderdampedState, i: Count, n: Count

@@ -21,7 +21,7 @@ from infer.geometry.scale import AbstractPreconditioner
 from infer.geometry.warmup import CALM, Tuning, calmness, long_window, settled, tune, untuned
 
 FIRST_STEP = 0.1  # where the step size is left to warm-up
-DIVERGED = 1000.0  # an energy error beyond which a step counts as divergent, as in HMC
+DIVERGED = 1000.0  # an energy error beyond which a fixed step counts as divergent, as in HMC
 
 
 class UnderdampedState(eqx.Module):
@@ -68,33 +68,42 @@ def kinetic(v: Vector) -> Scalar:
     return 0.5 * jnp.sum(v**2)
 
 
-def info_of(state: UnderdampedState, energy_error: Scalar) -> Info:
-    """What one step shows."""
-    stats = {
-        "energy_error": energy_error,
-        "diverging": ~(jnp.abs(energy_error) <= DIVERGED),
-        "step_size": state.tuning.step_size,
-    }
-    return Info(-state.log_prob, jnp.asarray(1), stats)
-
-
 def turned(state: UnderdampedState) -> UnderdampedState:
     """The same place, going back."""
     return eqx.tree_at(lambda s: s.velocity, state, -state.velocity)
 
 
+def limit_of(step_size: Scalar | None, energy_error: Scalar, like: Vector) -> Scalar:
+    """The energy error, up or down, beyond which a step is refused.
+
+    Of a tuned step size far beyond what it was tuned to. A step and its reverse have opposite
+    errors, so that refusing both favors neither end; not refusing them lets one collision with a
+    steep wall throw the chain so far off that it takes a run to come back.
+    """
+    if step_size is not None:
+        return jnp.asarray(DIVERGED, like.dtype)
+    return 1 + 10 * jnp.sqrt(like.shape[0] * energy_error.astype(like.dtype))
+
+
 def go(
-    scheme: Scheme, key: PRNGKey, target: Target, state: UnderdampedState
+    scheme: Scheme,
+    key: PRNGKey,
+    target: Target,
+    state: UnderdampedState,
+    step_size: Scalar | None,
+    energy_error: Scalar,
 ) -> tuple[UnderdampedState, Info]:
     """One recorded step of an unadjusted scheme.
 
-    A step that diverges at finite density is refused, the velocity turned around, and the
-    divergence reported: it would end in an overflow. One that is not finite is left to the loop.
+    A step beyond the limit is refused and the velocity turned around. One without a finite density
+    is left to the loop, which counts it.
     """
     new, error = scheme(key, target, state)
-    diverged = jnp.isfinite(new.log_prob) & (jnp.abs(error) > DIVERGED)
-    new = jax.tree.map(lambda a, b: jnp.where(diverged, b, a), new, turned(state))
-    return new, info_of(new, error)
+    diverged = ~(jnp.abs(error) <= limit_of(step_size, energy_error, state.position))
+    refused = diverged & jnp.isfinite(new.log_prob)
+    new = jax.tree.map(lambda a, b: jnp.where(refused, b, a), new, turned(state))
+    stats = {"energy_error": error, "diverging": diverged, "step_size": state.tuning.step_size}
+    return new, Info(-new.log_prob, jnp.asarray(1), stats)
 
 
 def warm(
@@ -111,17 +120,17 @@ def warm(
     """Warm-up iteration i of n of an unadjusted scheme.
 
     The step size aims at an energy error of variance `energy_error` per dimension, and the last
-    iteration hands over to the fixed one, if any. A step whose energy error exceeds sqrt(25 + d),
-    far beyond what is aimed at, is refused and the velocity turned around.
+    iteration hands over to the fixed one, if any. Steps are refused as if it were tuned, and where
+    density or gradient is not finite.
     """
     new, error = scheme(key, target, state)
     d = state.position.shape[0]
     usable = jnp.isfinite(new.log_prob) & jnp.all(jnp.isfinite(new.score))
     error = jnp.where(usable, error, jnp.inf)
-    take = error**2 <= 25.0 + d
+    take = jnp.abs(error) <= limit_of(None, energy_error, state.position)
     new = jax.tree.map(lambda a, b: jnp.where(take, a, b), new, turned(state))
     calm = calmness(error, d, energy_error)
     aim = jnp.asarray(CALM, new.position.dtype)
     tuning = tune(state.tuning, preconditioner, new.position, calm, aim, i, n, long_window)
     new = eqx.tree_at(lambda s: s.tuning, new, settled(tuning, step_size, i, n))
-    return new, info_of(new, error)
+    return new, Info(-new.log_prob, jnp.asarray(1), {"diverging": ~take})
