@@ -134,7 +134,14 @@ def vi(rate):
 
 NEW_SETTINGS = {
     "MALA": lambda v: infer.MALA(step_size=v, acceptance=0.5 + v),
-    "ULA": lambda v: infer.ULA(step_size=v),
+    "ULA": lambda v: infer.ULA(step_size=v, energy_error=v),
+    "TamedULA": lambda v: infer.TamedULA(step_size=v, energy_error=v),
+    "Barker": lambda v: infer.Barker(step_size=v, acceptance=0.5 + v),
+    "BAOAB": lambda v: infer.BAOAB(step_size=v, friction=v, energy_error=v),
+    "OBABO": lambda v: infer.OBABO(step_size=v, friction=v, energy_error=v),
+    "KLMC": lambda v: infer.KLMC(step_size=v, friction=1 + v, energy_error=v),
+    "MALT": lambda v: infer.MALT(step_size=v, friction=v, acceptance=0.5 + v, n_steps=int(10 * v)),
+    "Fixed": lambda v: infer.BAOAB(preconditioner=infer.Fixed([v, 1.0, 2.0])),
     "HMC": lambda v: infer.HMC(step_size=v, acceptance=0.5 + v),
     "NUTS": lambda v: infer.NUTS(step_size=v, acceptance=0.5 + v),
     "VI": vi,
@@ -164,10 +171,13 @@ def test_new_settings_are_the_same_program(name):
 
 
 # Documented biases, as parts of a posterior sd (mean) and of a posterior variance (covariance):
-# ULA's variance is 1 / (1 - e/2) at step size e; finitely many particles lose spread; the
+# ULA's variance is 1 / (1 - e/2) at step size e, OBABO's 1 / (1 - e^2/4); taming adds; finitely many particles lose spread; the
 # optimizer of VI leaves some noise; the pool of WassersteinFlow and its networks more.
 BIAS = {
     "ULA": (0.0, 0.03),
+    "TamedULA": (0.0, 0.13),
+    "OBABO": (0.0, 0.08),
+    "KLMC": (0.0, 0.04),
     "VI": (0.02, 0.02),
     "WassersteinFlow": (0.03, 0.04),
     "SVGD": (0.01, 0.15),
@@ -209,8 +219,9 @@ STEPS = {"HMC": 6000}
 
 
 # In float64 the relatives of SVGD are `slow`: their directions are tested in it one by one. So is
-# WassersteinFlow, whose networks take half a minute.
-SLOW = NO_DRAWS - {"SVGD"} | {"WassersteinFlow"}
+# WassersteinFlow, whose networks take half a minute, and so are the relatives of ULA, MALA and
+# BAOAB, whose steps `test_langevin.py` tests in it.
+SLOW = NO_DRAWS - {"SVGD"} | {"WassersteinFlow", "TamedULA", "Barker", "OBABO", "KLMC", "MALT"}
 RECOVERED = [
     pytest.param(
         width,

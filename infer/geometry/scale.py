@@ -53,6 +53,17 @@ def learned(moments: Moments, before: Scale) -> Scale:
     return jax.tree.map(lambda a, b: jnp.where(sane, a, b), scale, before)
 
 
+def guessed(moments: Moments, scores: Moments) -> Vector:
+    """sd(z_i) / sd(d_i log p): the variances of independent Gaussian coordinates, however few draws.
+
+    They need not have spread: a stretch of any length has scores in proportion. 1 where unusable.
+    """
+    variance = moments.covariance()
+    variance = jnp.diagonal(variance) if variance.ndim == 2 else variance
+    ratio = jnp.sqrt(variance) / jnp.sqrt(scores.covariance())
+    return jnp.where(jnp.isfinite(ratio) & (ratio > 0), ratio, 1)
+
+
 class AbstractPreconditioner(eqx.Module):
     """A shape of scale to be learned during warm-up, or one that is given."""
 
@@ -67,6 +78,10 @@ class AbstractPreconditioner(eqx.Module):
     @abstractmethod
     def learn(self, moments: Moments, before: Scale) -> Scale:
         """The scale after a window of warm-up, from the moments of its draws."""
+
+    @abstractmethod
+    def guess(self, moments: Moments, scores: Moments, before: Scale) -> Scale:
+        """The same after a window too short for the draws to have spread, from their scores too."""
 
 
 class Diagonal(AbstractPreconditioner):
@@ -84,6 +99,10 @@ class Diagonal(AbstractPreconditioner):
         """The variances of the draws, regularized."""
         return learned(moments, before)
 
+    def guess(self, moments: Moments, scores: Moments, before: Scale) -> Scale:
+        """By the ratio of the spreads of draws and scores."""
+        return scale_of(guessed(moments, scores))
+
 
 class Dense(AbstractPreconditioner):
     """A full covariance: O(d^2) per step, O(d^3) per warm-up window; for correlated posteriors."""
@@ -100,6 +119,10 @@ class Dense(AbstractPreconditioner):
     def learn(self, moments: Moments, before: Scale) -> Scale:
         """The covariance of the draws, regularized."""
         return learned(moments, before)
+
+    def guess(self, moments: Moments, scores: Moments, before: Scale) -> Scale:
+        """Likewise, a diagonal matrix."""
+        return scale_of(jnp.diag(guessed(moments, scores)))
 
 
 def _covariance(value: Any) -> Array:
@@ -148,6 +171,10 @@ class Fixed(AbstractPreconditioner):
         return scale_of(given if given.ndim else jnp.full_like(like, given))
 
     def learn(self, moments: Moments, before: Scale) -> Scale:
+        """What was given."""
+        return before
+
+    def guess(self, moments: Moments, scores: Moments, before: Scale) -> Scale:
         """What was given."""
         return before
 

@@ -16,6 +16,7 @@ from infer.geometry.scale import AbstractPreconditioner, Scale
 
 GAMMA, T0, KAPPA = 0.05, 10.0, 0.75
 Schedule = Callable[[Count, Count], tuple[Flag, Flag]]
+Learn = Callable[[Moments, Scale], Scale]
 CALM = 0.65568  # E[1 / (1 + x^2)] of a standard normal x
 
 
@@ -85,10 +86,10 @@ def window(i: Count, n: Count) -> tuple[Flag, Flag]:
 def long_window(i: Count, n: Count) -> tuple[Flag, Flag]:
     """The same for methods of one gradient per iteration, whose neighboring draws are alike.
 
-    Few windows, each a share of the warm-up: they end at 15, 30, 55 and 90 % of it, after 5 % for
+    Few windows, each a share of the warm-up: they end at 10, 20, 40 and 90 % of it, after 5 % for
     the step size alone; step size alone where n < 100.
     """
-    ends = (n * jnp.asarray([15, 30, 55, 90])) // 100
+    ends = (n * jnp.asarray([10, 20, 40, 90])) // 100
     collecting = (i >= n // 20) & (i < ends[-1]) & (n >= 100)
     return collecting, jnp.any(i + 1 == ends) & collecting
 
@@ -102,11 +103,13 @@ def tune(
     i: Count,
     n: Count,
     schedule: Schedule = window,
+    learn: Learn | None = None,
 ) -> Tuning:
     """The tuning after warm-up iteration i of n, which left the chain at `position`.
 
-    At the end of each window M becomes what the preconditioner learns from the window's draws, and
-    the step size starts afresh; after the last iteration it is the averaged one.
+    At the end of each window M becomes what `learn`, or else the preconditioner, learns from the
+    window's draws, and the step size starts afresh; after the last iteration it is the averaged
+    one.
     """
     averaging, log_step = tuning.averaging.update(aim - acceptance)
     collecting, ending = schedule(i, n)
@@ -114,7 +117,7 @@ def tune(
     moments = jax.tree.map(lambda a, b: jnp.where(collecting, a, b), grown, tuning.moments)
 
     def refresh(_: None) -> tuple[Scale, DualAveraging, Array, Moments]:
-        scale = preconditioner.learn(moments, tuning.scale)
+        scale = (learn or preconditioner.learn)(moments, tuning.scale)
         fresh = restart(jnp.exp(averaging.log_average))
         return scale, fresh, fresh.log_average, preconditioner.blank(position)
 

@@ -27,9 +27,9 @@ def coefficients(h: Scalar, friction: Scalar) -> tuple[Scalar, ...]:
     a = friction * h
     small, x = a < 0.3, jnp.minimum(a, 0.3)
     p1 = -jnp.expm1(-a) / friction
-    series = x**2 * (1 / 2 - x / 6 + x**2 / 24 - x**3 / 120 + x**4 / 720)
+    series = x**2 / 2 * (1 - x / 3 * (1 - x / 4 * (1 - x / 5 * (1 - x / 6 * (1 - x / 7 * (1 - x / 8))))))
     p2 = jnp.where(small, series, a + jnp.expm1(-a)) / friction**2
-    series = x**3 * (1 / 6 - x**2 / 60 + 17 * x**4 / 10080)
+    series = x**3 * (1 / 6 - x**2 / 60 + 17 * x**4 / 10080 - 31 * x**6 / 181440)
     conditional = jnp.where(small, series, 2 * a - 4 * jnp.tanh(a / 2)) / friction**2
     vv = jnp.sqrt(-jnp.expm1(-2 * a))
     xv = jnp.expm1(-a) ** 2 / friction / vv

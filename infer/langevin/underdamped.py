@@ -14,10 +14,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from jaxtyping import Array, Float
+
 from infer.core.algorithm import Info
+from infer.core.linalg import Moments, empty_moments
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.geometry.scale import AbstractPreconditioner
+from infer.geometry.scale import AbstractPreconditioner, Scale
 from infer.geometry.warmup import CALM, Tuning, calmness, long_window, settled, tune, untuned
 
 FIRST_STEP = 0.1  # where the step size is left to warm-up
@@ -25,7 +28,7 @@ DIVERGED = 1000.0  # an energy error beyond which a fixed step counts as diverge
 
 
 class UnderdampedState(eqx.Module):
-    """Position, velocity, density, score, friction; and what warm-up learned."""
+    """Position, velocity, density, score, friction; what warm-up learned, and from which scores."""
 
     position: Vector
     velocity: Vector
@@ -33,6 +36,7 @@ class UnderdampedState(eqx.Module):
     score: Vector
     friction: Scalar
     tuning: Tuning
+    scores: Moments
 
 
 Scheme = Callable[[PRNGKey, Target, UnderdampedState], tuple[UnderdampedState, Scalar]]
@@ -52,7 +56,7 @@ def begin(
     velocity = jax.random.normal(key_velocity, z.shape, z.dtype)
     first = jnp.asarray(FIRST_STEP) if step_size is None else step_size
     tuning = untuned(preconditioner, first, z)
-    return UnderdampedState(z, velocity, log_prob, score, friction.astype(z.dtype), tuning)
+    return UnderdampedState(z, velocity, log_prob, score, friction.astype(z.dtype), tuning, empty_moments(z, False))
 
 
 def moved(
@@ -60,10 +64,10 @@ def moved(
 ) -> UnderdampedState:
     """The state at another place, its density and score evaluated there: the gradient of a step."""
     log_prob, score = target.value_and_score(z)
-    return UnderdampedState(z, velocity, log_prob, score, state.friction, state.tuning)
+    return UnderdampedState(z, velocity, log_prob, score, state.friction, state.tuning, state.scores)
 
 
-def kinetic(v: Vector) -> Scalar:
+def kinetic(v: Float[Array, "..."]) -> Scalar:
     """|v|^2 / 2."""
     return 0.5 * jnp.sum(v**2)
 
@@ -120,7 +124,8 @@ def warm(
     """Warm-up iteration i of n of an unadjusted scheme.
 
     The step size aims at an energy error of variance `energy_error` per dimension, and the last
-    iteration hands over to the fixed one, if any. Steps are refused as if it were tuned, and where
+    iteration hands over to the fixed one, if any. M is guessed from draws and scores until the last
+    window, that of the second half, in which it is learned from the draws. Steps are refused as if it were tuned, and where
     density or gradient is not finite.
     """
     new, error = scheme(key, target, state)
@@ -131,6 +136,19 @@ def warm(
     new = jax.tree.map(lambda a, b: jnp.where(take, a, b), new, turned(state))
     calm = calmness(error, d, energy_error)
     aim = jnp.asarray(CALM, new.position.dtype)
-    tuning = tune(state.tuning, preconditioner, new.position, calm, aim, i, n, long_window)
+    collecting, ending = long_window(i, n)
+    scores = jax.tree.map(
+        lambda a, b: jnp.where(collecting, a, b), state.scores.add(new.score), state.scores
+    )
+
+    def learn(moments: Moments, before: Scale) -> Scale:
+        early = preconditioner.guess(moments, scores, before)
+        late = preconditioner.learn(moments, before)
+        return jax.tree.map(lambda a, b: jnp.where(2 * i < n, a, b), early, late)
+
+    tuning = tune(state.tuning, preconditioner, new.position, calm, aim, i, n, long_window, learn)
+    fresh = empty_moments(new.position, False)
+    scores = jax.tree.map(lambda a, b: jnp.where(ending, a, b), fresh, scores)
+    new = eqx.tree_at(lambda s: s.scores, new, scores)
     new = eqx.tree_at(lambda s: s.tuning, new, settled(tuning, step_size, i, n))
     return new, Info(-new.log_prob, jnp.asarray(1), {"diverging": ~take})
