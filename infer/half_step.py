@@ -74,7 +74,8 @@ def half_step_bias(result: Result, *, key: Any) -> StepBias:
         key: a PRNG key or an integer, another one than that of the run.
 
     Raises:
-        ValueError: if the result has no target, or fewer than four draws per chain.
+        ValueError: if the result has no target, joins several runs, or has fewer than four draws
+            per chain.
         TypeError: if the method has no step size to halve.
 
     Source: Talay and Tubaro, Stochastic Analysis and Applications 8(4), 1990 (extrapolation).
@@ -86,6 +87,10 @@ def half_step_bias(result: Result, *, key: Any) -> StepBias:
         raise TypeError(
             f"half_step_bias is for {', '.join(c.__name__ for c in ORDERS)}, got a run of "
             f"{type(algorithm).__name__}, which has no step size that biases it."
+        )
+    if len(result.keys) > 1:
+        raise ValueError(
+            f"this result joins {len(result.keys)} runs; write half_step_bias for each of them."
         )
     if result.z.shape[1] < 4:
         raise ValueError(

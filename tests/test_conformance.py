@@ -171,8 +171,9 @@ def test_new_settings_are_the_same_program(name):
 
 
 # Documented biases, as parts of a posterior sd (mean) and of a posterior variance (covariance):
-# ULA's variance is 1 / (1 - e/2) at step size e, OBABO's 1 / (1 - e^2/4); taming adds; finitely many particles lose spread; the
-# optimizer of VI leaves some noise; the pool of WassersteinFlow and its networks more.
+# ULA's variance is 1 / (1 - e/2) at step size e, OBABO's 1 / (1 - e^2/4), and taming adds to it;
+# finitely many particles lose spread; the optimizer of VI leaves some noise; the pool of
+# WassersteinFlow and its networks more.
 BIAS = {
     "ULA": (0.0, 0.03),
     "TamedULA": (0.0, 0.13),

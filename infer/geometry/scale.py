@@ -54,9 +54,10 @@ def learned(moments: Moments, before: Scale) -> Scale:
 
 
 def guessed(moments: Moments, scores: Moments) -> Vector:
-    """sd(z_i) / sd(d_i log p): the variances of independent Gaussian coordinates, however few draws.
+    """sd(z_i) / sd(d_i log p), 1 where unusable.
 
-    They need not have spread: a stretch of any length has scores in proportion. 1 where unusable.
+    The variances of independent Gaussian coordinates, from few draws that have not spread yet:
+    along a stretch of any length the scores change in proportion.
     """
     variance = moments.covariance()
     variance = jnp.diagonal(variance) if variance.ndim == 2 else variance

@@ -48,7 +48,7 @@ class MALT(AbstractSampler):
 
     n_steps: Array = eqx.field(converter=_count, default=16)
     step_size: Scalar = eqx.field(converter=positive("step_size", 0.5), default=0.5)
-    friction: Scalar = eqx.field(converter=positive("friction", 0.4), default=0.4)
+    friction: Scalar = eqx.field(converter=positive("friction", 0.3), default=0.3)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.65), default=0.65)
     exact_target: ClassVar[bool] = True

@@ -13,7 +13,7 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
 from infer.langevin.stability import check_below
-from infer.langevin.underdamped import UnderdampedState, begin, go, kinetic, moved, warm
+from infer.langevin.underdamped import UnderdampedState, begin, go, moved, warm
 
 
 def obabo_with(
@@ -27,13 +27,11 @@ def obabo_with(
     middle = first + 0.5 * h * scale.whiten_score(state.score)
     after = moved(target, state, state.position + h * scale.color(middle), middle)
     last = middle + 0.5 * h * scale.whiten_score(after.score)
-    error = state.log_prob - after.log_prob + kinetic(last) - kinetic(first)
+    error = state.log_prob - after.log_prob + jnp.sum(last**2 - first**2) / 2
     return eqx.tree_at(lambda s: s.velocity, after, kept * last + rest * noise[1]), error
 
 
-def obabo(
-    key: PRNGKey, target: Target, state: UnderdampedState
-) -> tuple[UnderdampedState, Scalar]:
+def obabo(key: PRNGKey, target: Target, state: UnderdampedState) -> tuple[UnderdampedState, Scalar]:
     """One step and its energy error; noise O, kicks B and the drift A of `OBABO`."""
     noise = jax.random.normal(key, (2, *state.position.shape), state.position.dtype)
     return obabo_with((noise[0], noise[1]), target, state)
@@ -67,7 +65,7 @@ class OBABO(AbstractSampler):
     step_size: Scalar | None = eqx.field(
         converter=optional_positive("step_size", 0.3), default=None
     )
-    friction: Scalar = eqx.field(converter=positive("friction", 0.4), default=0.4)
+    friction: Scalar = eqx.field(converter=positive("friction", 0.3), default=0.3)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-4), default=5e-4)
     exact_target: ClassVar[bool] = True

@@ -14,8 +14,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from jaxtyping import Array, Float
-
 from infer.core.algorithm import Info
 from infer.core.linalg import Moments, empty_moments
 from infer.core.target import Target
@@ -56,20 +54,19 @@ def begin(
     velocity = jax.random.normal(key_velocity, z.shape, z.dtype)
     first = jnp.asarray(FIRST_STEP) if step_size is None else step_size
     tuning = untuned(preconditioner, first, z)
-    return UnderdampedState(z, velocity, log_prob, score, friction.astype(z.dtype), tuning, empty_moments(z, False))
+    scores = empty_moments(z, dense=False)
+    friction = friction.astype(z.dtype)
+    return UnderdampedState(z, velocity, log_prob, score, friction, tuning, scores)
 
 
-def moved(
-    target: Target, state: UnderdampedState, z: Vector, velocity: Vector
-) -> UnderdampedState:
+def moved(target: Target, state: UnderdampedState, z: Vector, velocity: Vector) -> UnderdampedState:
     """The state at another place, its density and score evaluated there: the gradient of a step."""
     log_prob, score = target.value_and_score(z)
-    return UnderdampedState(z, velocity, log_prob, score, state.friction, state.tuning, state.scores)
-
-
-def kinetic(v: Float[Array, "..."]) -> Scalar:
-    """|v|^2 / 2."""
-    return 0.5 * jnp.sum(v**2)
+    return eqx.tree_at(
+        lambda s: (s.position, s.velocity, s.log_prob, s.score),
+        state,
+        (z, velocity, log_prob, score),
+    )
 
 
 def turned(state: UnderdampedState) -> UnderdampedState:
@@ -125,8 +122,8 @@ def warm(
 
     The step size aims at an energy error of variance `energy_error` per dimension, and the last
     iteration hands over to the fixed one, if any. M is guessed from draws and scores until the last
-    window, that of the second half, in which it is learned from the draws. Steps are refused as if it were tuned, and where
-    density or gradient is not finite.
+    window, in which it is learned from the draws. Steps are refused as if their size were tuned,
+    and where density or gradient is not finite.
     """
     new, error = scheme(key, target, state)
     d = state.position.shape[0]
@@ -147,7 +144,7 @@ def warm(
         return jax.tree.map(lambda a, b: jnp.where(2 * i < n, a, b), early, late)
 
     tuning = tune(state.tuning, preconditioner, new.position, calm, aim, i, n, long_window, learn)
-    fresh = empty_moments(new.position, False)
+    fresh = empty_moments(new.position, dense=False)
     scores = jax.tree.map(lambda a, b: jnp.where(ending, a, b), fresh, scores)
     new = eqx.tree_at(lambda s: s.scores, new, scores)
     new = eqx.tree_at(lambda s: s.tuning, new, settled(tuning, step_size, i, n))
