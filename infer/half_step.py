@@ -7,7 +7,6 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from infer.core.algorithm import AbstractSampler
 from infer.core.keys import Use, address, as_key
 from infer.core.outcome import Ending
 from infer.diagnostics.chains import ess_mean
@@ -21,7 +20,7 @@ from infer.run.chunk import carry_on
 from infer.run.loop import Trail, run
 from infer.starts import fold_in_chains
 
-ORDERS: dict[type[AbstractSampler], int] = {ULA: 1, TamedULA: 1, KLMC: 1, OBABO: 2, BAOAB: 2}
+ORDERS: dict[type, int] = {ULA: 1, TamedULA: 1, KLMC: 1, OBABO: 2, BAOAB: 2}
 """The power of the step size with which the bias of a method falls."""
 
 
