@@ -42,14 +42,15 @@ class BAOAB(AbstractSampler):
     at every stable step size, h < 2 in units of M, and elsewhere the bias falls with h^2 or faster.
     Warm-up learns M, and a step size at which the energy error has variance `energy_error` per
     dimension. R-hat and ESS cannot see the bias; the scores in the verdict can. Cost per step: one
-    gradient. {EFFICIENCY} Does not cross between separated modes.
+    gradient. To an error of 0.01 in second moments it took a quarter of the gradients of `NUTS` on
+    a Gaussian, a random walk and a logistic regression. Gets stuck in funnels; does not cross
+    between separated modes.
 
     Args:
         step_size: h, in (0, 2), in units of M, kept as it is; or None to have warm-up tune it
             (0.1 without warm-up).
         friction: > 0; 1 over the time for which a velocity is remembered, where a standard
-            deviation is crossed in a time of one. Raise it to 1 on a posterior without
-            correlations.
+            deviation is crossed in a time of one.
         preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
         energy_error: variance of the energy error per dimension that a tuned step size aims at, >
             0; smaller is less biased and slower.

@@ -27,6 +27,14 @@ NOTE = (
     "BAOAB has by default were chosen with these three posteriors in sight."
 )
 CHAINS, LOW, REPEATS = 32, 0.01, 5
+SIZES = (  # dimension, chains, steps, every how many is kept
+    (10, 1, 20_000, 1),
+    (10, 1000, 512, 1),
+    (1000, 1, 4096, 1),
+    (1000, 1000, 64, 8),
+    (10_000, 1, 1024, 4),
+    (10_000, 1000, 12, 4),
+)
 
 
 # Time of a step ---------------------------------------------------------------------------------
@@ -81,17 +89,9 @@ def baoab_by_hand(target: infer.Target, keys: Any, z: Any, v: Any, rows: int, th
     return jax.vmap(chain, (0, 0, 0), 1)(keys, z, v)
 
 
-def steps_beside_a_scan() -> list[dict[str, Any]]:
+def steps_beside_a_scan(sizes: tuple = SIZES) -> list[dict[str, Any]]:
     """Medians of interleaved repeats from the same state, and the largest difference of draws."""
     rows = []
-    sizes = (
-        (10, 1, 20_000, 1),
-        (10, 1000, 512, 1),
-        (1000, 1, 4096, 1),
-        (1000, 1000, 64, 8),
-        (10_000, 1, 1024, 4),
-        (10_000, 1000, 12, 4),
-    )
     for d, chains, steps, thin in sizes:
         scale = jnp.linspace(1, 2, d)
         target = infer.from_log_density(wide, jnp.zeros(d), data=scale)
