@@ -281,7 +281,7 @@ def test_the_tests_of_exactness_can_fail(x64):
     assert np.abs(found.mean(axis=0) / (found.std(axis=0) / np.sqrt(n))).max() > 6
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=[pytest.param("float32", marks=pytest.mark.slow), "float64"])
 def precision_of_steps(request):
     with jax.enable_x64(request.param == "float64"):
         yield request.param

@@ -30,12 +30,12 @@ class MALT(AbstractSampler):
         v ~ N(0, I);  (z', v') <- n_steps steps of OBABO;  D = the sum of their energy errors
         accept z' with probability min(1, exp(-D))
 
-    Leaves the posterior invariant; the friction adds no energy error of its own. Its noise also keeps a trajectory of a fixed
-    length from closing on itself, which in `HMC` takes a random one. Warm-up tunes the step size to
-    an acceptance of `acceptance` and M to the covariance of the draws. Cost per step: n_steps
-    gradients. To an error of 0.01 in second moments it took 0.5 to 1.2 times the gradients of
-    `NUTS` on a Gaussian, a random walk and a logistic regression. Does not cross between separated
-    modes.
+    Leaves the posterior invariant; the friction adds no energy error of its own. Its noise keeps a
+    trajectory of a fixed length from closing on itself, for which `HMC` draws the length. Warm-up
+    tunes the step size to an acceptance of `acceptance` and M to the covariance of the draws. Cost
+    per step: n_steps gradients. To an error of 0.01 in second moments it took 0.5 to 1.2 times the
+    gradients of `NUTS` on a Gaussian, a random walk and a logistic regression. Does not cross
+    between separated modes.
 
     Args:
         n_steps: steps of OBABO per trajectory, >= 1.
