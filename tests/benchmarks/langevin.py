@@ -177,8 +177,9 @@ def targets() -> dict[str, infer.Target]:
 
 def truth(name: str, target: infer.Target) -> tuple[np.ndarray, np.ndarray]:
     """Mean and variance of z^2: closed form, or a long run of NUTS."""
+    model: Any = target.model
     if name.startswith("Gaussian"):
-        variance = np.diag(np.linalg.inv(np.asarray(target.model.data, np.float64)))
+        variance = np.diag(np.linalg.inv(np.asarray(model.data, np.float64)))
         return variance, 2 * variance**2
     run = infer.fit(target, infer.NUTS(), key=99, chains=8, steps=5000, progress=False)
     square = np.asarray(run.z, np.float64).reshape(-1, target.dim) ** 2
