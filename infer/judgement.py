@@ -161,15 +161,15 @@ def _judge_chains(target: Target, algorithm: AbstractSampler, trail: Trail) -> J
     sample = rule.Sample(seen, lp, score, None, names, independent=False, hint=hint)
     evidence = rule.judge(sample)
     if np.isfinite(z).all():
-        evidence += rule.mixing(z, names)
+        evidence += rule.mixing(z, names, blind=not algorithm.adjusted)
     if "diverging" in stats:
         count = int(np.sum(stats["diverging"]))
-        evidence += (rule.divergences(count, stats["diverging"].size),)
+        told = rule.divergences if algorithm.adjusted else rule.refused
+        evidence += (told(count, stats["diverging"].size),)
     if "energy" in stats and len(stats["energy"]) > 3:
         evidence += (rule.energy(np.swapaxes(stats["energy"], 0, 1)),)
     if not algorithm.adjusted:
-        meaning = "R-hat and ESS do not see the bias of an unadjusted sampler; the scores do"
-        evidence += (Evidence("adjusted", 0.0, "", "info", meaning),)
+        evidence += rule.unadjusted(sample, evidence, stats)
     return z, log_prob, None, evidence
 
 

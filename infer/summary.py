@@ -88,10 +88,12 @@ def summarize(result: "Result") -> Summary:
         rows[name] = {k: float(v) for k, v in row.items()}
     c, n, _ = result.z.shape
     t = result.timings
-    notes = (
+    notes: tuple[str, ...] = (
         f"{result.outcome}; {result.gradients} gradients; seconds: compile {t.compile:.2f}, "
         f"warmup {t.warmup:.2f}, run {t.run:.2f}, verdict {t.verdict:.2f}",
     )
+    if any(e.name == "adjusted" for e in result.verdict.evidence):
+        notes += ("R-hat and ESS ignore the bias of the step size of this unadjusted sampler.",)
     return Summary(f"{result.algorithm_name}: {c} x {n} draws", rows, result.verdict, notes)
 
 

@@ -161,7 +161,7 @@ def vi(rate):
 
 NEW_SETTINGS = {
     "MALA": lambda v: infer.MALA(step_size=v, acceptance=0.5 + v),
-    "ULA": lambda v: infer.ULA(step_size=v),
+    "ULA": lambda v: infer.ULA(step_size=v, energy_error=v),
     "MirrorLangevin": lambda v: infer.MirrorLangevin(step_size=v),
     "MirrorMALA": lambda v: infer.MirrorMALA(step_size=v, acceptance=0.5 + v),
     "MYULA": lambda v: infer.MYULA(v, 2 * v, preconditioner=infer.Diagonal(v * np.ones(3))),
@@ -170,6 +170,13 @@ NEW_SETTINGS = {
     "BregmanProximalLangevin": lambda v: infer.BregmanProximalLangevin(
         v, v, smoother=infer.HyperbolicEntropy(v), side=infer.Right()
     ),
+    "TamedULA": lambda v: infer.TamedULA(step_size=v, energy_error=v),
+    "Barker": lambda v: infer.Barker(step_size=v, acceptance=0.5 + v),
+    "BAOAB": lambda v: infer.BAOAB(step_size=v, friction=v, energy_error=v),
+    "OBABO": lambda v: infer.OBABO(step_size=v, friction=v, energy_error=v),
+    "KLMC": lambda v: infer.KLMC(step_size=v, friction=1 + v, energy_error=v),
+    "MALT": lambda v: infer.MALT(step_size=v, friction=v, acceptance=0.5 + v, n_steps=int(10 * v)),
+    "Fixed": lambda v: infer.BAOAB(preconditioner=infer.Fixed([v, 1.0, 2.0])),
     "HMC": lambda v: infer.HMC(step_size=v, acceptance=0.5 + v),
     "NUTS": lambda v: infer.NUTS(step_size=v, acceptance=0.5 + v),
     "VI": vi,
@@ -202,11 +209,14 @@ def test_new_settings_are_the_same_program(name):
 
 
 # Documented biases, as parts of a posterior sd (mean) and of a posterior variance (covariance):
-# ULA's variance is 1 / (1 - e/2) at step size e; finitely many particles lose spread; the
-# optimizer of VI leaves some noise; the pool of WassersteinFlow and its networks more; coin betting
-# takes long to center GFSF.
+# ULA's variance is 1 / (1 - e/2) at step size e, OBABO's 1 / (1 - e^2/4), and taming adds to it;
+# finitely many particles lose spread; the optimizer of VI leaves some noise; the pool of
+# WassersteinFlow and its networks more; coin betting takes long to center GFSF.
 BIAS = {
     "ULA": (0.0, 0.03),
+    "TamedULA": (0.0, 0.13),
+    "OBABO": (0.0, 0.08),
+    "KLMC": (0.0, 0.04),
     "MYULA": (0.0, 0.03),
     "PGLA": (0.0, 0.03),
     "MirrorLangevin": (0.0, 0.03),

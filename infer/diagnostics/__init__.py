@@ -4,11 +4,15 @@ from infer.diagnostics.chains import ebfmi as ebfmi
 from infer.diagnostics.chains import ess_bulk as ess_bulk
 from infer.diagnostics.chains import ess_mean as ess_mean
 from infer.diagnostics.chains import ess_tail as ess_tail
+from infer.diagnostics.chains import nested_rhat as nested_rhat
+from infer.diagnostics.chains import nested_rhat_limit as nested_rhat_limit
 from infer.diagnostics.chains import rhat as rhat
 from infer.diagnostics.distances import sliced_wasserstein as sliced_wasserstein
 from infer.diagnostics.distances import sliced_wasserstein_floor as sliced_wasserstein_floor
 from infer.diagnostics.energy import energy_distance as energy_distance
 from infer.diagnostics.energy import energy_distance_floor as energy_distance_floor
+from infer.diagnostics.equipartition import Equipartition as Equipartition
+from infer.diagnostics.equipartition import equipartition as equipartition
 from infer.diagnostics.groups import widest_gap as widest_gap
 from infer.diagnostics.ksd import ksd as ksd
 from infer.diagnostics.ksd import ksd_floor as ksd_floor

@@ -99,6 +99,70 @@ def ess_mean(x: ArrayLike) -> Array:
     return _per_coordinate(x, lambda x: _ess(_split(x)))
 
 
+def nested_rhat(x: ArrayLike, superchains: int) -> Array:
+    r"""Nested R-hat of many short chains, in groups that each started from one point.
+
+    With $B$ the variance of the means of the groups and $W$ the mean over groups of the variance
+    between plus within their chains, $\sqrt{1 + B / W}$. Groups that have not forgotten where they
+    started differ by more than their chains do. It needs no long chain, and a single draw of each
+    is enough; but chains of different starts in one group hide what it looks for. Compare it with
+    `nested_rhat_limit`, not with 1.01.
+
+    Args:
+        x: Draws, shape `(chains, draws)` or `(chains, draws, d)`, the chains of a group in a row.
+        superchains: Number of groups K, at least 2; the number of chains is a multiple of it, and
+            there are at least two chains in each.
+
+    Returns:
+        Nested R-hat, of the trailing shape `()` or `(d,)`; NaN where a value is not finite or the
+        coordinate is constant.
+
+    References:
+        Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman (2024), Bayesian Analysis.
+    """
+    x = np.asarray(x, dtype=np.float64)
+    chains = x.shape[0] if x.ndim else 0
+    if x.ndim < 2 or superchains < 2 or chains % superchains or chains // superchains < 2:
+        raise ValueError(
+            "nested_rhat needs draws of shape (chains, draws, ...) with chains a multiple, at "
+            f"least twice, of superchains >= 2; got shape {x.shape} and superchains={superchains}."
+        )
+    groups = x.reshape(superchains, chains // superchains, *x.shape[1:])
+    with np.errstate(all="ignore"):
+        means = groups.mean(axis=2)
+        within = means.var(axis=1, ddof=1)
+        if x.shape[1] > 1:
+            within = within + groups.var(axis=2, ddof=1).mean(axis=1)
+        between = means.mean(axis=1).var(axis=0, ddof=1)
+        return np.sqrt(1 + between / np.where(within.mean(axis=0) > 0, within.mean(axis=0), np.nan))
+
+
+def nested_rhat_limit(
+    superchains: int, chains_each: int, coordinates: int = 1, level: float = 0.01
+) -> float:
+    r"""What nested R-hat stays below, but for a chance of `level`, once all starts are forgotten.
+
+    For one draw per chain, where it is largest: then $M (\hat R^2 - 1)$ has the F distribution with
+    $K - 1$ and $K (M - 1)$ degrees of freedom, K groups of M chains. About $\sqrt{1 + 1/M}$ for
+    many groups, so that 1.01 is out of reach with less than 50 chains in each.
+
+    Args:
+        superchains: K, at least 2.
+        chains_each: M, at least 2.
+        coordinates: How many coordinates are looked at, for the largest of them all.
+        level: Chance of a false alarm, in (0, 1).
+    """
+    from scipy.stats import f  # only here: importing it takes a second
+
+    if superchains < 2 or chains_each < 2 or coordinates < 1 or not 0 < level < 1:
+        raise ValueError(
+            "nested_rhat_limit needs superchains >= 2, chains_each >= 2, coordinates >= 1 and a "
+            f"level in (0, 1); got {superchains}, {chains_each}, {coordinates} and {level}."
+        )
+    quantile = f.isf(level / coordinates, superchains - 1, superchains * (chains_each - 1))
+    return float(np.sqrt(1 + quantile / chains_each))
+
+
 def ebfmi(energy: ArrayLike) -> Array:
     r"""Estimated Bayesian fraction of missing information of each Hamiltonian chain.
 

@@ -1,10 +1,13 @@
-"""Preconditioners: a positive definite matrix M = L L^T, diagonal or dense."""
+"""Preconditioners: a positive definite matrix M = L L^T, diagonal, dense or given."""
 
 from abc import abstractmethod
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float
 
 from infer.core.checks import positive
@@ -37,8 +40,34 @@ def scale_of(covariance: Float[Array, "..."]) -> Scale:
     return Scale(covariance, jnp.linalg.cholesky(covariance) if dense else jnp.sqrt(covariance))
 
 
+def learned(moments: Moments, before: Scale) -> Scale:
+    """The scale of m draws, (m / (m + 5)) Cov + 1e-3 (5 / (m + 5)) I; the one before if not finite.
+
+    A Cholesky factor under jit is NaN, and no error, where the matrix is not positive definite.
+    """
+    m = moments.count.astype(before.covariance.dtype)
+    covariance = m / (m + 5) * moments.covariance()
+    dense = covariance.ndim == 2
+    eye = jnp.eye(covariance.shape[0], dtype=covariance.dtype) if dense else 1
+    scale = scale_of(covariance + 5e-3 / (m + 5) * eye)
+    sane = jnp.all(jnp.isfinite(scale.factor))
+    return jax.tree.map(lambda a, b: jnp.where(sane, a, b), scale, before)
+
+
+def guessed(moments: Moments, scores: Moments) -> Vector:
+    """sd(z_i) / sd(d_i log p), 1 where unusable.
+
+    The variances of independent Gaussian coordinates, from few draws that have not spread yet:
+    along a stretch of any length the scores change in proportion.
+    """
+    variance = moments.covariance()
+    variance = jnp.diagonal(variance) if variance.ndim == 2 else variance
+    ratio = jnp.sqrt(variance) / jnp.sqrt(scores.covariance())
+    return jnp.where(jnp.isfinite(ratio) & (ratio > 0), ratio, 1)
+
+
 class AbstractPreconditioner(eqx.Module):
-    """A shape of scale to be learned during warm-up, starting from the identity."""
+    """A shape of scale to be learned during warm-up, or one that is given."""
 
     @abstractmethod
     def blank(self, like: Vector) -> Moments:
@@ -47,6 +76,14 @@ class AbstractPreconditioner(eqx.Module):
     @abstractmethod
     def identity(self, like: Vector) -> Scale:
         """The scale before anything is known."""
+
+    @abstractmethod
+    def learn(self, moments: Moments, before: Scale) -> Scale:
+        """The scale after a window of warm-up, from the moments of its draws."""
+
+    @abstractmethod
+    def guess(self, moments: Moments, scores: Moments, before: Scale) -> Scale:
+        """The same after a window too short for the draws to have spread, from their scores too."""
 
 
 def _as_variances(value: Any) -> Array | None:
@@ -78,6 +115,14 @@ class Diagonal(AbstractPreconditioner):
             )
         return scale_of(self.variances.astype(like.dtype))
 
+    def learn(self, moments: Moments, before: Scale) -> Scale:
+        """The variances of the draws, regularized."""
+        return learned(moments, before)
+
+    def guess(self, moments: Moments, scores: Moments, before: Scale) -> Scale:
+        """By the ratio of the spreads of draws and scores."""
+        return scale_of(guessed(moments, scores))
+
 
 class Dense(AbstractPreconditioner):
     """A full covariance: O(d^2) per step, O(d^3) per warm-up window; for correlated posteriors."""
@@ -91,10 +136,73 @@ class Dense(AbstractPreconditioner):
         eye = jnp.eye(like.shape[0], dtype=like.dtype)
         return Scale(eye, eye)
 
+    def learn(self, moments: Moments, before: Scale) -> Scale:
+        """The covariance of the draws, regularized."""
+        return learned(moments, before)
+
+    def guess(self, moments: Moments, scores: Moments, before: Scale) -> Scale:
+        """Likewise, a diagonal matrix."""
+        return scale_of(jnp.diag(guessed(moments, scores)))
+
+
+def _covariance(value: Any) -> Array:
+    """A positive number, vector of variances or covariance matrix, as an array."""
+    if isinstance(value, Tracer):
+        return jnp.asarray(value, jnp.zeros(()).dtype)
+    given = np.asarray(value, np.float64)
+    fine = given.ndim <= 1 and bool(np.all(given > 0)) and bool(np.isfinite(given).all())
+    if given.ndim == 2 and given.shape[0] == given.shape[1] and np.isfinite(given).all():
+        symmetric = np.allclose(given, given.T, rtol=1e-5, atol=1e-6 * np.abs(given).max())
+        fine = symmetric and bool(np.linalg.eigvalsh(given)[0] > 0)
+    if not fine:
+        raise ValueError(
+            "Fixed needs a positive number, positive variances (d,), or a symmetric positive "
+            f"definite matrix (d, d), got an array of shape {given.shape}; write "
+            "infer.Fixed(np.cov(z, rowvar=False))."
+        )
+    return jnp.asarray(given, jnp.zeros(()).dtype)
+
+
+class Fixed(AbstractPreconditioner):
+    """A covariance that is known beforehand: warm-up tunes the step size alone.
+
+    Cost per step: O(d) for a number or variances, O(d^2) for a matrix.
+
+    Args:
+        covariance: of the posterior on the unconstrained scale, in the order of the coordinates of
+            `result.z`: a number, variances (d,), or a positive definite matrix (d, d).
+    """
+
+    covariance: Float[Array, "..."] = eqx.field(converter=_covariance)
+
+    def blank(self, like: Vector) -> Moments:
+        """Moments that nobody will read."""
+        return empty_moments(like, dense=False)
+
+    def identity(self, like: Vector) -> Scale:
+        """The scale that was given."""
+        d, shape = like.shape[0], self.covariance.shape
+        if shape not in ((), (d,), (d, d)):
+            raise ValueError(
+                f"the target has {d} coordinates but Fixed was given a covariance of shape {shape};"
+                f" write infer.Fixed(covariance) with one of shape ({d},) or ({d}, {d})."
+            )
+        given = self.covariance.astype(like.dtype)
+        return scale_of(given if given.ndim else jnp.full_like(like, given))
+
+    def learn(self, moments: Moments, before: Scale) -> Scale:
+        """What was given."""
+        return before
+
+    def guess(self, moments: Moments, scores: Moments, before: Scale) -> Scale:
+        """What was given."""
+        return before
+
 
 def check_preconditioner(given: object, method: str) -> None:
     """Refuse what is no preconditioner."""
     if not isinstance(given, AbstractPreconditioner):
         raise TypeError(
-            f"{method} needs preconditioner=infer.Diagonal() or infer.Dense(), got {given!r}."
+            f"{method} needs preconditioner=infer.Diagonal(), infer.Dense() or "
+            f"infer.Fixed(covariance), got {given!r}."
         )

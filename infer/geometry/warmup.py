@@ -3,6 +3,8 @@
 One engine for every sampler; the schedule, its constants and the regularization are Stan's.
 """
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -10,9 +12,12 @@ from jaxtyping import Array
 
 from infer.core.linalg import Moments
 from infer.core.types import Count, Flag, Scalar, Vector
-from infer.geometry.scale import AbstractPreconditioner, Scale, scale_of
+from infer.geometry.scale import AbstractPreconditioner, Scale
 
 GAMMA, T0, KAPPA = 0.05, 10.0, 0.75
+Schedule = Callable[[Count, Count], tuple[Flag, Flag]]
+Learn = Callable[[Moments, Scale], Scale]
+CALM = 0.65568  # E[1 / (1 + x^2)] of a standard normal x
 
 
 class DualAveraging(eqx.Module):
@@ -78,6 +83,17 @@ def window(i: Count, n: Count) -> tuple[Flag, Flag]:
     return collecting, ending & collecting
 
 
+def long_window(i: Count, n: Count) -> tuple[Flag, Flag]:
+    """The same for methods of one gradient per iteration, whose neighboring draws are alike.
+
+    Few windows, each a share of the warm-up: they end at 10, 20, 40 and 90 % of it, after 5 % for
+    the step size alone; step size alone where n < 100.
+    """
+    ends = (n * jnp.asarray([10, 20, 40, 90])) // 100
+    collecting = (i >= n // 20) & (i < ends[-1]) & (n >= 100)
+    return collecting, jnp.any(i + 1 == ends) & collecting
+
+
 def tune(
     tuning: Tuning,
     preconditioner: AbstractPreconditioner,
@@ -86,29 +102,22 @@ def tune(
     aim: Scalar,
     i: Count,
     n: Count,
+    schedule: Schedule = window,
+    learn: Learn | None = None,
 ) -> Tuning:
     """The tuning after warm-up iteration i of n, which left the chain at `position`.
 
-    At the end of each window M becomes the regularized covariance of the window's draws,
-
-        M = (m / (m + 5)) Cov + 1e-3 (5 / (m + 5)) I,
-
-    and the step size starts afresh; after the last iteration it is the averaged one.
+    At the end of each window M becomes what `learn`, or else the preconditioner, learns from the
+    window's draws, and the step size starts afresh; after the last iteration it is the averaged
+    one.
     """
     averaging, log_step = tuning.averaging.update(aim - acceptance)
-    collecting, ending = window(i, n)
+    collecting, ending = schedule(i, n)
     grown = tuning.moments.add(position)
     moments = jax.tree.map(lambda a, b: jnp.where(collecting, a, b), grown, tuning.moments)
 
     def refresh(_: None) -> tuple[Scale, DualAveraging, Array, Moments]:
-        m = moments.count.astype(position.dtype)
-        covariance = m / (m + 5) * moments.covariance()
-        ridge = 5e-3 / (m + 5)
-        dense = covariance.ndim == 2
-        covariance += ridge * (jnp.eye(position.shape[0], dtype=position.dtype) if dense else 1)
-        scale = scale_of(covariance)
-        sane = jnp.all(jnp.isfinite(scale.factor))  # a Cholesky under jit returns NaN, not an error
-        scale = jax.tree.map(lambda a, b: jnp.where(sane, a, b), scale, tuning.scale)
+        scale = (learn or preconditioner.learn)(moments, tuning.scale)
         fresh = restart(jnp.exp(averaging.log_average))
         return scale, fresh, fresh.log_average, preconditioner.blank(position)
 
@@ -118,3 +127,21 @@ def tune(
     scale, averaging, log_step, moments = jax.lax.cond(ending, refresh, keep, None)
     log_step = jnp.where(i + 1 == n, averaging.log_average, log_step)
     return Tuning(jnp.exp(log_step), scale, averaging, moments)
+
+
+def calmness(energy_change: Scalar, dim: int, energy_error: Scalar) -> Scalar:
+    """1 / (1 + D^2 / (d v)) for a change D of the energy: in (0, 1), like an acceptance.
+
+    Tuned to a mean of `CALM`, D has variance v per dimension where it is normal. Bounded, so that
+    no single bad step decides; zero where D is not finite.
+    """
+    ratio = energy_change**2 / (dim * energy_error.astype(energy_change.dtype))
+    return jnp.where(jnp.isfinite(ratio), 1 / (1 + ratio), 0)
+
+
+def settled(tuning: Tuning, step_size: Scalar | None, i: Count, n: Count) -> Tuning:
+    """The tuning with the step size that the user fixed, if any, once warm-up is over."""
+    if step_size is None:
+        return tuning
+    last = jnp.where(i + 1 == n, step_size.astype(tuning.step_size.dtype), tuning.step_size)
+    return eqx.tree_at(lambda t: t.step_size, tuning, last)

@@ -1,12 +1,18 @@
 """Langevin samplers."""
 
+from infer.langevin.baoab import BAOAB as BAOAB
+from infer.langevin.barker import Barker as Barker
 from infer.langevin.bregman import BregmanProximalLangevin as BregmanProximalLangevin
+from infer.langevin.klmc import KLMC as KLMC
 from infer.langevin.mala import MALA as MALA
+from infer.langevin.malt import MALT as MALT
 from infer.langevin.mirror import MirrorLangevin as MirrorLangevin
 from infer.langevin.mirror_mala import MirrorMALA as MirrorMALA
 from infer.langevin.mymala import MYMALA as MYMALA
 from infer.langevin.myula import MYULA as MYULA
+from infer.langevin.obabo import OBABO as OBABO
 from infer.langevin.pgla import PGLA as PGLA
 from infer.langevin.presets import MirroredLangevin as MirroredLangevin
 from infer.langevin.presets import MultiplicativeLangevin as MultiplicativeLangevin
+from infer.langevin.tamed_ula import TamedULA as TamedULA
 from infer.langevin.ula import ULA as ULA

@@ -11,8 +11,7 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import Diagonal
 from infer.langevin import proximal
-from infer.langevin.transition import LangevinState
-from infer.langevin.ula import ACCEPTANCE
+from infer.langevin.transition import ACCEPTANCE, LangevinState
 
 
 class MYULA(AbstractSampler):

@@ -5,17 +5,14 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from infer.core.algorithm import AbstractSampler, Info
-from infer.core.checks import positive
+from infer.core.checks import optional_positive, positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
-from infer.geometry.warmup import tune
-from infer.langevin.transition import LangevinState, adjusted_step, begin
-
-ACCEPTANCE = 0.574  # of the adjusted steps that warm-up takes
+from infer.langevin.stability import check_below
+from infer.langevin.transition import FIRST_STEP, LangevinState, begin, warm
 
 
 class ULA(AbstractSampler):
@@ -25,18 +22,24 @@ class ULA(AbstractSampler):
 
     On a Gaussian posterior with covariance M its draws have covariance M / (1 - e/2): the stability
     limit is e = 2, and e = 0.1 makes standard deviations 2.6 % too large. Warm-up takes adjusted
-    steps to learn M safely, then hands over to unadjusted ones of the fixed size e. R-hat and ESS
-    cannot see the bias; the scores in the verdict can. Cost per step: one gradient.
+    steps to learn M safely, then hands over to unadjusted ones of the fixed or tuned size e. R-hat
+    and ESS cannot see the bias; the scores in the verdict can. Cost per step: one gradient.
 
     Args:
-        step_size: e, in (0, 2), in units of M.
-        preconditioner: `Diagonal()` or `Dense()`.
+        step_size: e, in (0, 2), in units of M; or None to have warm-up tune it to `energy_error`
+            (0.05 without warm-up).
+        preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
+        energy_error: variance per dimension, > 0, of the energy error of a leapfrog step of length
+            sqrt(2 e), which a tuned step size aims at.
 
     Source: Roberts and Tweedie, Bernoulli 2(4), 1996; Dalalyan, JRSS B 79, 2017.
     """
 
-    step_size: Scalar = eqx.field(converter=positive("step_size", 0.05), default=0.05)
+    step_size: Scalar | None = eqx.field(
+        converter=optional_positive("step_size", 0.05), default=0.05
+    )
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
+    energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-4), default=5e-4)
     exact_target: ClassVar[bool] = True
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
@@ -49,21 +52,18 @@ class ULA(AbstractSampler):
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""
         check_preconditioner(self.preconditioner, "ULA")
-        if not isinstance(self.step_size, Tracer) and not jnp.all(self.step_size < 2):
-            raise ValueError(
-                f"ULA diverges unless step_size < 2 (in units of M), got {self.step_size}; write "
-                "step_size=0.05."
-            )
+        check_below("ULA", self.step_size, 2.0, 0.05)
 
     def init(self, key: PRNGKey, target: Target) -> LangevinState:
         """The state at `target.initial(key)`."""
-        return begin(target, target.initial(key), self.preconditioner, self.step_size)
+        first = jnp.asarray(FIRST_STEP) if self.step_size is None else self.step_size
+        return begin(target, target.initial(key), self.preconditioner, first)
 
     def step(
         self, key: PRNGKey, target: Target, state: LangevinState
     ) -> tuple[LangevinState, Info]:
         """One transition."""
-        e, scale = self.step_size.astype(state.position.dtype), state.tuning.scale
+        e, scale = state.tuning.step_size, state.tuning.scale
         noise = jax.random.normal(key, state.position.shape, state.position.dtype)
         z = state.position + e * scale.apply(state.score) + jnp.sqrt(2 * e) * scale.color(noise)
         log_prob, score = target.value_and_score(z)
@@ -73,11 +73,9 @@ class ULA(AbstractSampler):
         self, key: PRNGKey, target: Target, state: LangevinState, i: Count, n: Count
     ) -> tuple[LangevinState, Info]:
         """One adjusted transition, after which its step size and the preconditioner are tuned."""
-        state, rate = adjusted_step(key, target, state)
-        aim = jnp.asarray(ACCEPTANCE, state.position.dtype)
-        tuning = tune(state.tuning, self.preconditioner, state.position, rate, aim, i, n)
-        state = eqx.tree_at(lambda s: s.tuning, state, tuning)
-        return state, Info(-state.log_prob, jnp.asarray(1), {"acceptance_rate": rate})
+        return warm(
+            key, target, state, self.preconditioner, self.step_size, self.energy_error, i, n
+        )
 
     def position(self, state: LangevinState) -> Vector:
         """Where the chain is."""

@@ -18,6 +18,7 @@ CASES = {
     "nuts": "NUTS: the sampling phase",
     "svgd": "SVGD: one step",
     "gaussian": "Gaussian VI: time to the best Gaussian",
+    "langevin": "Langevin: time of a step, gradients to a given error",
 }
 PACKAGES = ("jax", "numpyro", "blackjax", "optax", "numpy")
 HEAD = """# Benchmarks
@@ -27,7 +28,8 @@ the median of 3 to 9 interleaved repeats in one process, unless its section says
 are waited for; compilation is left out unless a row says otherwise. In the first table `ratio` is
 the peer's time over ours; in the second it is ours over that of a scan written by hand; in the
 third a column says what it divides, and the bare step is three matrix products and one exponential,
-with a fixed bandwidth; in the last it is the time over that of `infer FBGVI()`.
+with a fixed bandwidth; in the fourth it is the time over that of `infer FBGVI()`; in the last it is
+ours over that of a scan written by hand.
 """
 
 

@@ -1,0 +1,102 @@
+"""The BAOAB scheme of underdamped Langevin dynamics."""
+
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from infer.core.algorithm import AbstractSampler, Info
+from infer.core.checks import optional_positive, positive
+from infer.core.target import Target
+from infer.core.types import Count, PRNGKey, Scalar, Vector
+from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
+from infer.langevin.stability import check_below
+from infer.langevin.underdamped import UnderdampedState, begin, go, moved, warm
+
+
+def baoab(key: PRNGKey, target: Target, state: UnderdampedState) -> tuple[UnderdampedState, Scalar]:
+    """One step and its energy error; kicks B, drifts A and the noise O of `BAOAB`."""
+    h, scale = state.tuning.step_size, state.tuning.scale
+    kept = jnp.exp(-state.friction * h)
+    noise = jax.random.normal(key, state.position.shape, state.position.dtype)
+    first = state.velocity + 0.5 * h * scale.whiten_score(state.score)
+    second = kept * first + jnp.sqrt(1 - kept**2) * noise
+    z = state.position + 0.5 * h * scale.color(first + second)
+    after = moved(target, state, z, second)
+    last = second + 0.5 * h * scale.whiten_score(after.score)
+    gained = jnp.sum(first**2 - state.velocity**2 + last**2 - second**2) / 2
+    return eqx.tree_at(lambda s: s.velocity, after, last), state.log_prob - after.log_prob + gained
+
+
+class BAOAB(AbstractSampler):
+    """Underdamped Langevin dynamics, split into kicks (B), drifts (A) and friction (O).
+
+        v += h/2 L^T grad log p(z)        B
+        z += h/2 L v                      A
+        v <- c v + sqrt(1 - c^2) noise    O,   c = exp(-friction h)
+        z += h/2 L v                      A
+        v += h/2 L^T grad log p(z)        B,   M = L L^T
+
+    The unadjusted method to take first: on a Gaussian posterior its draws have the right covariance
+    at every stable step size, h < 2 in units of M, and elsewhere the bias falls with h^2 or faster.
+    Warm-up learns M, and a step size at which the energy error has variance `energy_error` per
+    dimension. R-hat and ESS cannot see the bias; the scores in the verdict can. Cost per step: one
+    gradient. To an error of 0.01 in second moments it took a quarter of the gradients of `NUTS` on
+    a Gaussian, a random walk and a logistic regression. Gets stuck in funnels; does not cross
+    between separated modes.
+
+    Args:
+        step_size: h, in (0, 2), in units of M, kept as it is; or None to have warm-up tune it
+            (0.1 without warm-up).
+        friction: > 0; 1 over the time for which a velocity is remembered, where a standard
+            deviation is crossed in a time of one.
+        preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
+        energy_error: variance of the energy error per dimension that a tuned step size aims at, >
+            0; smaller is less biased and slower.
+
+    Source: Leimkuhler and Matthews, Applied Mathematics Research eXpress 2013(1), 2013; the energy
+    error as in Sivak, Chodera and Crooks, Physical Review X 3, 2013.
+    """
+
+    step_size: Scalar | None = eqx.field(
+        converter=optional_positive("step_size", 0.5), default=None
+    )
+    friction: Scalar = eqx.field(converter=positive("friction", 0.3), default=0.3)
+    preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
+    energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-3), default=5e-3)
+    exact_target: ClassVar[bool] = True
+    adjusted: ClassVar[bool] = False
+    default_warmup: ClassVar[int] = 2000
+    default_steps: ClassVar[int] = 8000
+    source: ClassVar[str] = (
+        "Leimkuhler, Matthews. Rational construction of stochastic numerical methods for molecular "
+        "sampling. Applied Mathematics Research eXpress 2013(1), 2013."
+    )
+
+    def __check_init__(self) -> None:
+        """Refuse what could only fail later."""
+        check_preconditioner(self.preconditioner, "BAOAB")
+        check_below("BAOAB", self.step_size, 2.0, 0.5)
+
+    def init(self, key: PRNGKey, target: Target) -> UnderdampedState:
+        """The state at `target.initial(key)`, with a velocity."""
+        return begin(key, target, self.preconditioner, self.step_size, self.friction)
+
+    def step(
+        self, key: PRNGKey, target: Target, state: UnderdampedState
+    ) -> tuple[UnderdampedState, Info]:
+        """One step."""
+        return go(baoab, key, target, state, self.step_size, self.energy_error)
+
+    def adapt(
+        self, key: PRNGKey, target: Target, state: UnderdampedState, i: Count, n: Count
+    ) -> tuple[UnderdampedState, Info]:
+        """One step, after which step size and preconditioner are tuned."""
+        return warm(
+            baoab, key, target, state, self.preconditioner, self.step_size, self.energy_error, i, n
+        )
+
+    def position(self, state: UnderdampedState) -> Vector:
+        """Where the chain is."""
+        return state.position
