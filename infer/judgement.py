@@ -167,6 +167,8 @@ def _judge_chains(target: Target, algorithm: AbstractSampler, trail: Trail) -> J
         evidence += (rule.divergences(count, stats["diverging"].size),)
     if "energy" in stats and len(stats["energy"]) > 3:
         evidence += (rule.energy(np.swapaxes(stats["energy"], 0, 1)),)
+    if "step_limit" in stats:
+        evidence += rule.minibatch_steps(stats)
     if not algorithm.adjusted:
         meaning = "R-hat and ESS do not see the bias of an unadjusted sampler; the scores do"
         evidence += (Evidence("adjusted", 0.0, "", "info", meaning),)
@@ -175,6 +177,11 @@ def _judge_chains(target: Target, algorithm: AbstractSampler, trail: Trail) -> J
 
 def _chain_hint(algorithm: AbstractSampler, stats: dict[str, np.ndarray]) -> str:
     """The usual cause when these chains are wrong."""
+    if not algorithm.adjusted and not algorithm.exact_target:
+        return (
+            "Its error grows with the step size, and on minibatches with their noise: lower "
+            "step_size, take a larger batch_size, or infer.control_variates(target, center)"
+        )
     if not algorithm.adjusted:
         return (
             "This sampler has no acceptance test, so its error grows with its step size: lower it, "

@@ -420,6 +420,33 @@ def _weights(log_w: np.ndarray, d: int) -> list[Evidence]:
     ]
 
 
+def minibatch_steps(stats: dict[str, np.ndarray]) -> tuple[Evidence, ...]:
+    """Of a stochastic-gradient sampler: is its step stable, and what does minibatch noise add?
+
+    Both by what warm-up measured of the density, and right for a Gaussian posterior.
+    """
+    size, limit = stats["step_size"].astype(np.float64), stats["step_limit"].astype(np.float64)
+    at = np.unravel_index(int(np.argmax(size / limit)), size.shape)
+    ratio, step, bound = float(size[at] / limit[at]), float(size[at]), float(limit[at])
+    status: Status = "failed" if ratio >= 1 else "info"
+    text = (
+        f"the step size {step:.3g} is below {bound:.3g}, above which a Gaussian like this diverges"
+    )
+    if ratio >= 1:
+        text = (
+            f"the step size {step:.3g} is too large: along the steepest direction that warm-up "
+            f"found, steps above {bound:.3g} diverge. Write step_size={0.2 * bound:.2g} or less"
+        )
+    if not math.isfinite(bound):
+        text = "the largest stable step size was not measured: no warm-up"
+    excess = float(np.mean(stats["gradient_noise"]))
+    noise = f"by the noise of minibatches alone, variances are up to {excess:.1%} too large"
+    return (
+        Evidence("step size", ratio, "< 1 of the largest stable one", status, text),
+        Evidence("gradient noise", excess, "", "info", noise),
+    )
+
+
 def mixing(z: np.ndarray, names: list[str]) -> tuple[Evidence, ...]:
     """R-hat and bulk ESS of the worst coordinate of chains (chains, draws, d)."""
     columns = [z[..., i : i + COLUMNS] for i in range(0, z.shape[-1], COLUMNS)]
