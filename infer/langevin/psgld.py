@@ -13,6 +13,8 @@ from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.langevin.schedules import Schedule, at_step, schedule_or_number
 from infer.langevin.stochastic import StochasticState, begin, moved
 
+PRODUCTS = 8  # Hessian products for the size of a row of the Hessian
+
 
 class PSGLDState(eqx.Module):
     """The state of the position, and the mean square of the scores."""
@@ -29,13 +31,18 @@ class PSGLD(AbstractSampler):
 
     V is the mean square before this step's g is added: a G that knew g would correlate with it and
     bias the drift. G depends on the path, and so on z, which calls for one more drift term,
-    div G = O(1 - a); it is neglected. {BIAS}
+    div G; it is neglected. What that costs depends on how the memory 1 / (1 - a) compares with the
+    time that the chain takes to cross the posterior, so smaller steps do not help: in d = 2, on all
+    rows of a Gaussian, variances beyond those of `SGLD` with M = G were +2, +15 % at a = 0.9 and e =
+    0.05, 0.02; -2, +2, +8 % at a = 0.99 and e = 0.05, 0.02, 0.005; -2, 0 % at a = 0.999 and e = 0.05,
+    0.02. On minibatches of 8 of 40 rows they were about half of that. V starts at g^2 + |H|, with |H| the norms of the rows
+    of the Hessian: at a start near the mode, where g is 0, nothing else keeps G from exploding.
 
     Args:
         step_size: e > 0, or a schedule, as in `SGLD`. It has the units of z, because G has those of
             1 / score: at the posterior e G is the e M of `SGLD` with M = G, so the step is stable
             below 2 (floor + sqrt(V)) over the curvature. Nothing makes it the same for all models.
-        decay: a in (0, 1): V looks back over 1 / (1 - a) steps.
+        decay: a in (0, 1): V looks back over 1 / (1 - a) steps. The paper takes 0.99.
         floor: > 0: the least that a score counts.
         temperature: as in `SGLD`.
 
@@ -49,7 +56,7 @@ class PSGLD(AbstractSampler):
     step_size: Scalar | Schedule = eqx.field(
         converter=schedule_or_number("step_size", 0.02), default=0.02
     )
-    decay: Scalar = eqx.field(converter=fraction("decay", 0.99), default=0.99)
+    decay: Scalar = eqx.field(converter=fraction("decay", 0.999), default=0.999)
     floor: Scalar = eqx.field(converter=positive("floor", 1e-5), default=1e-5)
     temperature: Scalar | Schedule = eqx.field(
         converter=schedule_or_number("temperature", 1.0), default=1.0
@@ -64,9 +71,14 @@ class PSGLD(AbstractSampler):
     )
 
     def init(self, key: PRNGKey, target: Target) -> PSGLDState:
-        """The state at `target.initial(key)`."""
-        at = begin(target, target.initial(key), None)
-        return PSGLDState(at, at.score**2)
+        """The state at `target.initial(key)`, with V = g^2 and what scores are at a posterior."""
+        key_start, key_signs = jax.random.split(key)
+        at = begin(target, target.initial(key_start), None)
+        z = at.position
+        times = jax.linearize(jax.grad(target.log_prob), z)[1]
+        signs = jax.random.rademacher(key_signs, (PRODUCTS, len(z)), z.dtype)
+        rows = jnp.sqrt(jnp.mean(jax.lax.map(times, signs) ** 2, axis=0))
+        return PSGLDState(at, at.score**2 + jnp.where(jnp.isfinite(rows), rows, 0))
 
     def _go(
         self, key: PRNGKey, target: Target, state: PSGLDState, heat: Scalar | None

