@@ -162,6 +162,11 @@ def vi(rate):
 NEW_SETTINGS = {
     "MALA": lambda v: infer.MALA(step_size=v, acceptance=0.5 + v),
     "ULA": lambda v: infer.ULA(step_size=v),
+    "SGLD": lambda v: infer.SGLD(infer.cyclical_steps(v, 10), infer.cyclical_temperature(10, v)),
+    "decay": lambda v: infer.SGLD(infer.polynomial_decay(v, 1 + v, v), covariance=v * jnp.ones(1)),
+    "PSGLD": lambda v: infer.PSGLD(step_size=v, decay=v, floor=v),
+    "SGHMC": lambda v: infer.SGHMC(step_size=v, friction=v, noise=v),
+    "SGNHT": lambda v: infer.SGNHT(step_size=v, friction=v, inertia=v),
     "HMC": lambda v: infer.HMC(step_size=v, acceptance=0.5 + v),
     "NUTS": lambda v: infer.NUTS(step_size=v, acceptance=0.5 + v),
     "VI": vi,
@@ -194,11 +199,13 @@ def test_new_settings_are_the_same_program(name):
 
 
 # Documented biases, as parts of a posterior sd (mean) and of a posterior variance (covariance):
-# ULA's variance is 1 / (1 - e/2) at step size e; finitely many particles lose spread; the
+# ULA's and SGLD's variance is 1 / (1 - e/2) at step size e, less accurate where M is; finitely many particles lose spread; the
 # optimizer of VI leaves some noise; the pool of WassersteinFlow and its networks more; coin betting
 # takes long to center GFSF.
 BIAS = {
     "ULA": (0.0, 0.03),
+    "SGLD": (0.0, 0.03),
+    "PSGLD": (0.0, 0.04),
     "VI": (0.02, 0.02),
     "WassersteinFlow": (0.03, 0.04),
     "SVGD": (0.01, 0.15),

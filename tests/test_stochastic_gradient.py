@@ -188,9 +188,9 @@ def test_the_thermostat_takes_up_what_sghmc_does_not_know():
     np.testing.assert_allclose(friction, absorbed, rtol=0.05)
 
 
-@pytest.mark.parametrize("decay, low, high", [(0.9, 1.10, 1.20), (0.999, 0.98, 1.02)])
+@pytest.mark.parametrize("decay, low, high", [(0.9, 1.17, 1.23), (0.999, 0.98, 1.02)])
 def test_the_neglected_divergence_of_psgld(decay, low, high):
-    """Beyond SGLD with a constant M = G, on all rows: a short memory biases, a long one does not."""
+    """Beyond SGLD with a constant M = G: a short memory biases, a long one does not."""
     g = np.diag(1 / np.sqrt(np.diag(PRECISION)))
     expected = stationary(np.eye(2) - 0.02 * g @ PRECISION, 0.04 * g)
     algorithm = infer.PSGLD(step_size=0.02, decay=decay)
@@ -200,12 +200,15 @@ def test_the_neglected_divergence_of_psgld(decay, low, high):
     assert ((ratio > low) & (ratio < high)).all(), ratio
 
 
+@eqx.filter_jit
+def once(algorithm, key, target):
+    return algorithm.step(key, target, algorithm.init(key, target))[0]
+
+
 def test_on_all_rows_sgld_takes_the_step_of_ula():
     target, z, key = gaussian(None), jnp.array([0.3, -1.0]), jax.random.key(0)
     one, two = infer.SGLD(step_size=0.1), infer.ULA(step_size=0.1)
-    for _ in range(2):
-        states = [a.init(key, target.at(z)) for a in (one, two)]
-    after = [a.step(key, target, s)[0] for a, s in zip((one, two), states, strict=True)]
+    after = [once(a, key, target.at(z)) for a in (one, two)]
     np.testing.assert_allclose(one.position(after[0]), two.position(after[1]), rtol=1e-6)
 
 
@@ -214,19 +217,19 @@ def test_on_all_rows_sgld_takes_the_step_of_ula():
 
 @eqx.filter_jit
 def warmed(algorithm, target, key, n):
-    def body(state, i):
+    def body(i, state):
         rows, move = jax.random.split(jax.random.fold_in(key, i))
-        return algorithm.adapt(move, target.subsample(rows), state, i, n)[0], None
+        return algorithm.adapt(move, target.subsample(rows), state, i, n)[0]
 
     far = target.at(jnp.asarray(MEAN, float) + 30)
-    return jax.lax.scan(body, algorithm.init(key, far), jnp.arange(n))[0]
+    return jax.lax.fori_loop(0, n, body, algorithm.init(key, far))
 
 
 @pytest.mark.parametrize("given", [False, True])
 def test_warm_up_learns_from_minibatches_without_bias(given):
-    """Row norms of the Hessian, the noise of the score, the steepest direction; from 180 sd away."""
+    """Row norms of the Hessian, noise of the score, steepest direction; from 180 sd away."""
     algorithm = infer.SGLD(covariance=COVARIANCE if given else None)
-    found = warmed(algorithm, gaussian(), jax.random.key(0), 4000)
+    found = warmed(algorithm, gaussian(), jax.random.key(0), jnp.asarray(4000))
     learned = found.terrain
     expected = COVARIANCE if given else np.diag(1 / np.linalg.norm(PRECISION, axis=1))
     m = np.asarray(learned.scale.covariance)
@@ -283,8 +286,8 @@ def test_control_variates_are_unbiased_over_all_minibatches(x64):
 
 
 def test_control_variates_reduce_the_variance_by_the_factor_of_theory(x64):
-    """Linear regression: exactly Var_i(H_i (z - c)) N^2 / B, and by N / (d + 1) at posterior draws."""
-    n, d, b, sigma = 400, 3, 5, 0.7
+    """Regression: exactly Var_i(H_i (z - c)) N^2 / B, and by N / (d + 1) at posterior draws."""
+    n, d, b, sigma = 4000, 3, 5, 0.7
     r = np.random.default_rng(2)
     x = r.normal(size=(n, d))
     y = x @ np.ones(d) + sigma * r.normal(size=n)
@@ -297,7 +300,9 @@ def test_control_variates_reduce_the_variance_by_the_factor_of_theory(x64):
     )
     mode = np.linalg.solve(x.T @ x, x.T @ y)
     quiet = infer.control_variates(target, mode)
-    draws = mode + r.normal(size=(200, d)) @ np.linalg.cholesky(sigma**2 * np.linalg.inv(x.T @ x)).T
+    draws = (
+        mode + r.normal(size=(1000, d)) @ np.linalg.cholesky(sigma**2 * np.linalg.inv(x.T @ x)).T
+    )
 
     @eqx.filter_jit
     def variance(target, z):  # of a batch of one row, exactly
@@ -310,13 +315,12 @@ def test_control_variates_reduce_the_variance_by_the_factor_of_theory(x64):
     exact = n**2 / b * rows.var(axis=0).sum()
     np.testing.assert_allclose(variance(quiet, jnp.asarray(z)), exact, rtol=1e-9)
     keys = jax.random.split(jax.random.key(0), 20_000)
-    drawn = eqx.filter_jit(
-        jax.vmap(lambda k: quiet.subsample(k).value_and_score(jnp.asarray(z))[1])
-    )
+    at = jnp.asarray(z)
+    drawn = jax.jit(jax.vmap(lambda k: quiet.subsample(k).value_and_score(at)[1]))
     np.testing.assert_allclose(np.var(drawn(keys), axis=0).sum(), exact, rtol=0.06)
-    loud = np.mean([variance(target, jnp.asarray(z)) for z in draws])
-    less = np.mean([variance(quiet, jnp.asarray(z)) for z in draws])
-    np.testing.assert_allclose(loud / less, n / (d + 1), rtol=0.15)
+    some = eqx.filter_jit(lambda t: jax.lax.map(lambda z: variance(t, z), jnp.asarray(draws)))
+    loud, less = some(target).mean(), some(quiet).mean()
+    np.testing.assert_allclose(loud / less, n / (d + 1), rtol=0.1)
 
 
 def test_a_new_center_compiles_nothing_and_carries_the_run_on():
@@ -356,7 +360,7 @@ def test_control_variates_say_what_they_need(tmp_path):
     with pytest.raises(ValueError, match="does not lie in its support, positive"):
         infer.control_variates(curved(), {"w": np.zeros(2), "s": -1.0})
     with pytest.raises(ValueError, match="gradient are finite"):
-        infer.control_variates(gaussian(), np.array([np.inf, 0]))
+        infer.control_variates(gaussian(), np.array([1e30, 0]))
     target = infer.control_variates(curved(), {"w": np.zeros(2), "s": 1.0})
     with pytest.raises(ValueError, match=r"control_variates\(infer.mirrored\(target\), center\)"):
         infer.mirrored(target)
@@ -374,11 +378,15 @@ def test_control_variates_say_what_they_need(tmp_path):
 def test_schedules_are_what_they_say():
     i = np.arange(20)
     poly = infer.polynomial_decay(0.3, 5.0, 0.7)
-    np.testing.assert_allclose([poly(t) for t in i], 0.3 * (1 + i / 5) ** -0.7, rtol=1e-6)
+    np.testing.assert_allclose(
+        [poly(jnp.asarray(t)) for t in i], 0.3 * (1 + i / 5) ** -0.7, rtol=1e-6
+    )
     steps, heat = infer.cyclical_steps(0.3, 10), infer.cyclical_temperature(10, 0.4)
     part = (i + 0.5) / 10 % 1
-    np.testing.assert_allclose([steps(t) for t in i], 0.15 * (1 + np.cos(np.pi * part)), rtol=1e-4)
-    np.testing.assert_array_equal([heat(t) for t in i], part >= 0.4)
+    np.testing.assert_allclose(
+        [steps(jnp.asarray(t)) for t in i], 0.15 * (1 + np.cos(np.pi * part)), rtol=1e-4
+    )
+    np.testing.assert_array_equal([heat(jnp.asarray(t)) for t in i], part >= 0.4)
     assert heat(jnp.asarray(3)) == 0 and heat(jnp.asarray(4)) == 1
 
 
@@ -401,9 +409,9 @@ def test_numbers_of_schedules_are_data_and_optax_schedules_do():
         steps, heat = infer.cyclical_steps(first, 10), infer.cyclical_temperature(10, explore)
         algorithm = infer.SGLD(steps, heat, covariance=np.diag(COVARIANCE))
         sizes, z = go(algorithm, gaussian(None), jax.random.key(0))
-        np.testing.assert_allclose(sizes, [steps(t) for t in range(20)], rtol=1e-6)
+        np.testing.assert_allclose(sizes, [steps(jnp.asarray(t)) for t in range(20)], rtol=1e-6)
         still = np.all(np.diff(z, axis=0) == 0, axis=1)
-        np.testing.assert_array_equal(still, [heat(t) == 0 for t in range(1, 20)])
+        np.testing.assert_array_equal(still, [heat(jnp.asarray(t)) == 0 for t in range(1, 20)])
     assert len(traced) == 1
     cosine = optax.cosine_decay_schedule(0.1, 20)
     sizes, _ = go(
@@ -413,16 +421,16 @@ def test_numbers_of_schedules_are_data_and_optax_schedules_do():
 
 
 def log_mixture(x):
-    return jnp.logaddexp(-0.5 * (x + 4) ** 2, -0.5 * (x - 4) ** 2)[0]
+    return jnp.logaddexp(-0.5 * (x + 5) ** 2, -0.5 * (x - 5) ** 2)[0]
 
 
 def test_a_cyclical_schedule_visits_both_modes():
-    """Modes 8 sd apart, started in one: a constant step of 0.1 stays, cycles from 8 cross.
+    """Modes 10 sd apart, started in one: a constant step of 0.1 stays, cycles from 1.9 cross.
 
-    The first step of a cycle is beyond stability within a mode, on purpose.
+    By the widening of large steps: 1 / (1 - 1.9 / 2) is twenty times the variance of a mode.
     """
     target = infer.from_log_density(log_mixture, jnp.zeros(1))
-    starts = -4 * jnp.ones((8, 1))
+    starts = -5 * jnp.ones((8, 1))
     steps = infer.cyclical_steps(1.9, 100)
     still, _ = run(infer.SGLD(0.1), target, jax.random.key(0), starts, 4000, 0)
     assert (still < 0).all()
@@ -476,5 +484,5 @@ def test_a_step_too_large_is_named_with_its_bound():
 
 
 def test_warm_up_looks_before_it_moves():
-    found = warmed(infer.SGLD(), gaussian(), jax.random.key(0), LOOKS)
+    found = warmed(infer.SGLD(), gaussian(), jax.random.key(0), jnp.asarray(LOOKS))
     np.testing.assert_allclose(found.position, MEAN + 30, rtol=1e-5)

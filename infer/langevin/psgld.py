@@ -32,11 +32,12 @@ class PSGLD(AbstractSampler):
     V is the mean square before this step's g is added: a G that knew g would correlate with it and
     bias the drift. G depends on the path, and so on z, which calls for one more drift term,
     div G; it is neglected. What that costs depends on how the memory 1 / (1 - a) compares with the
-    time that the chain takes to cross the posterior, so smaller steps do not help: in d = 2, on all
-    rows of a Gaussian, variances beyond those of `SGLD` with M = G were +2, +15 % at a = 0.9 and e =
-    0.05, 0.02; -2, +2, +8 % at a = 0.99 and e = 0.05, 0.02, 0.005; -2, 0 % at a = 0.999 and e = 0.05,
-    0.02. On minibatches of 8 of 40 rows they were about half of that. V starts at g^2 + |H|, with |H| the norms of the rows
-    of the Hessian: at a start near the mode, where g is 0, nothing else keeps G from exploding.
+    time that the chain takes to cross the posterior, so smaller steps do not help. On all rows of a
+    Gaussian in d = 2, variances beyond those of `SGLD` with M = G were +4 and +20 % for a = 0.9, at
+    e = 0.05 and 0.02; -2, +2 and +11 % for a = 0.99, at e = 0.05, 0.02 and 0.005; -3, 0 and 0 % for
+    a = 0.999. On minibatches of 8 of 40 rows they were +1 and +7 %; -2, 0 and +4 %; -2, -1 and
+    -1 %. V starts at g^2 + |H|, with |H| the norms of the rows of the Hessian: at a start near the
+    mode, where g is 0, nothing else keeps G from exploding.
 
     Args:
         step_size: e > 0, or a schedule, as in `SGLD`. It has the units of z, because G has those of
