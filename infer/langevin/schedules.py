@@ -47,7 +47,7 @@ def _part(step: Count, length: Scalar, shift: float) -> Scalar:
 
 
 def polynomial_decay(
-    first: float | Array, over: float | Array, power: float | Array = 0.55
+    first: float | int | Array, over: float | int | Array, power: float | int | Array = 0.55
 ) -> Schedule:
     """A step size that falls like first (1 + t / over)^-power.
 
@@ -64,7 +64,7 @@ def polynomial_decay(
     return _Polynomial(first, over, power)
 
 
-def cyclical_steps(first: float | Array, length: int) -> Schedule:
+def cyclical_steps(first: float | int | Array, length: int) -> Schedule:
     """A step size that falls from `first` to 0 along half a cosine, again and again.
 
         first / 2 (1 + cos(pi t / length)),   t = 1/2, 3/2, ... within a cycle
@@ -81,7 +81,7 @@ def cyclical_steps(first: float | Array, length: int) -> Schedule:
     return _Cosine(first, length)
 
 
-def cyclical_temperature(length: int, explore: float | Array = 0.5) -> Schedule:
+def cyclical_temperature(length: int, explore: float | int | Array = 0.5) -> Schedule:
     """A temperature that is 0 in the first part of every cycle and 1 in the rest.
 
     While it is 0 there is no noise, the method climbs, and the draw stays where it was: only the
