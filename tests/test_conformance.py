@@ -199,9 +199,9 @@ def test_new_settings_are_the_same_program(name):
 
 
 # Documented biases, as parts of a posterior sd (mean) and of a posterior variance (covariance):
-# ULA's variance is 1 / (1 - e/2) at step size e, as is that of SGLD and its relatives; finitely many
-# particles lose spread; the optimizer of VI leaves some noise; the pool of WassersteinFlow and its
-# networks more; coin betting takes long to center GFSF.
+# The variance of ULA and of SGLD is 1 / (1 - e/2) at step size e; finitely many particles lose
+# spread; the optimizer of VI leaves some noise; the pool of WassersteinFlow and its networks more;
+# coin betting takes long to center GFSF.
 BIAS = {
     "ULA": (0.0, 0.03),
     "SGLD": (0.0, 0.03),
