@@ -125,6 +125,9 @@ def test_one_dimension_has_the_formula_of_the_docstring():
     np.testing.assert_allclose(s * p, (1 + e * m * c / 2) / (1 - e * m * p / 2))
 
 
+@pytest.mark.parametrize(
+    "precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)], indirect=True
+)
 def test_sgld_at_small_steps_is_the_posterior(precision):
     """Temperature and variance right within 5 %, error included; twice the noise would be 2."""
     z, _ = run(
