@@ -8,6 +8,7 @@ from infer.bridges.numpyro import from_numpyro as from_numpyro
 from infer.check import check as check
 from infer.compare import compare as compare
 from infer.compare import plot_comparison as plot_comparison
+from infer.control_variates import control_variates as control_variates
 from infer.core.algorithm import AbstractApproximator as AbstractApproximator
 from infer.core.algorithm import AbstractSampler as AbstractSampler
 from infer.core.algorithm import Info as Info
@@ -122,6 +123,13 @@ from infer.langevin.obabo import OBABO as OBABO
 from infer.langevin.pgla import PGLA as PGLA
 from infer.langevin.presets import MirroredLangevin as MirroredLangevin
 from infer.langevin.presets import MultiplicativeLangevin as MultiplicativeLangevin
+from infer.langevin.psgld import PSGLD as PSGLD
+from infer.langevin.schedules import cyclical_steps as cyclical_steps
+from infer.langevin.schedules import cyclical_temperature as cyclical_temperature
+from infer.langevin.schedules import polynomial_decay as polynomial_decay
+from infer.langevin.sghmc import SGHMC as SGHMC
+from infer.langevin.sgld import SGLD as SGLD
+from infer.langevin.sgnht import SGNHT as SGNHT
 from infer.langevin.tamed_ula import TamedULA as TamedULA
 from infer.langevin.ula import ULA as ULA
 from infer.objectives.estimator import Path as Path

@@ -217,7 +217,7 @@ def _check_kind(problem: Any, algorithm: Any) -> None:
         raise ValueError(
             f"{type(algorithm).__name__} needs the density on all rows, but this target takes "
             f"minibatches (batch_size={problem.batch_size}). Write infer.fit(target.full(), ...), "
-            "or use a method that allows minibatches: infer.VI(), infer.SVGD()."
+            "or use a method that allows minibatches: infer.VI(), infer.SGLD(), infer.SVGD()."
         )
     sampler = isinstance(algorithm, AbstractSampler)
     check_composite(problem, algorithm, sampler and (algorithm.adjusted or algorithm.proximal))

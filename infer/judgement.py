@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from infer import chain_evidence
 from infer import verdict as rule
 from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
 from infer.core.evidence import Evidence, Verdict
@@ -161,20 +162,27 @@ def _judge_chains(target: Target, algorithm: AbstractSampler, trail: Trail) -> J
     sample = rule.Sample(seen, lp, score, None, names, independent=False, hint=hint)
     evidence = rule.judge(sample)
     if np.isfinite(z).all():
-        evidence += rule.mixing(z, names, blind=not algorithm.adjusted)
+        evidence += chain_evidence.mixing(z, names, blind=not algorithm.adjusted)
     if "diverging" in stats:
         count = int(np.sum(stats["diverging"]))
-        told = rule.divergences if algorithm.adjusted else rule.refused
+        told = chain_evidence.divergences if algorithm.adjusted else chain_evidence.refused
         evidence += (told(count, stats["diverging"].size),)
     if "energy" in stats and len(stats["energy"]) > 3:
-        evidence += (rule.energy(np.swapaxes(stats["energy"], 0, 1)),)
+        evidence += (chain_evidence.energy(np.swapaxes(stats["energy"], 0, 1)),)
+    if "step_limit" in stats:
+        evidence += chain_evidence.minibatch_steps(stats)
     if not algorithm.adjusted:
-        evidence += rule.unadjusted(sample, evidence, stats)
+        evidence += chain_evidence.unadjusted(sample, evidence, stats)
     return z, log_prob, None, evidence
 
 
 def _chain_hint(algorithm: AbstractSampler, stats: dict[str, np.ndarray]) -> str:
     """The usual cause when these chains are wrong."""
+    if not algorithm.adjusted and not algorithm.exact_target:
+        return (
+            "Its error grows with the step size, and on minibatches with their noise: lower "
+            "step_size, take a larger batch_size, or infer.control_variates(target, center)"
+        )
     if not algorithm.adjusted:
         return (
             "This sampler has no acceptance test, so its error grows with its step size: lower it, "

@@ -44,7 +44,7 @@ def starting_points(target: Target, key: PRNGKey, chains: int, init: Any) -> Poi
         if isinstance(init, Result):
             starts = _starts_from(full, init, key, chains)
         else:
-            starts = _starts_at(full, init, chains)
+            starts = starts_at(full, init, chains)
         ok = _finite(full, starts)
     bad = np.flatnonzero(~np.asarray(ok))
     if len(bad):
@@ -92,12 +92,13 @@ def _there_and_back(target: Target, z: Points) -> dict[str, Array]:
     return jax.vmap(lambda point: target.model.constrain(target.unravel(point)))(z)
 
 
-def _starts_at(target: Target, init: Any, chains: int) -> Points:
+def starts_at(target: Target, init: Any, chains: int, what: str = "init") -> Points:
+    """Named values as points, checked; `what` is the argument that they were given as."""
     values = dict(named_leaves(init, "x"))
     shapes = {site.name: site.shape for site in target.sites}
     if set(values) != set(shapes):
         raise ValueError(
-            f"init must give every site: needed {sorted(shapes)}, got {sorted(values)}."
+            f"{what} must give every site: needed {sorted(shapes)}, got {sorted(values)}."
         )
     values = {name: jnp.asarray(v, jnp.zeros(()).dtype) for name, v in values.items()}
     found = {name: tuple(v.shape) for name, v in values.items()}
@@ -105,7 +106,7 @@ def _starts_at(target: Target, init: Any, chains: int) -> Points:
         values = {name: jnp.stack([v] * chains) for name, v in values.items()}
     elif found != {name: (chains, *shape) for name, shape in shapes.items()}:
         raise ValueError(
-            f"init has shapes {found}; needed are {shapes}, or the same with a leading axis of "
+            f"{what} has shapes {found}; needed are {shapes}, or the same with a leading axis of "
             f"{chains} chains."
         )
     z = _unconstrain_many(target, values)
@@ -113,7 +114,7 @@ def _starts_at(target: Target, init: Any, chains: int) -> Points:
     for site in target.sites:
         if not np.allclose(back[site.name], values[site.name], rtol=1e-3, atol=1e-4):
             raise ValueError(
-                f"init[{site.name!r}] = {values[site.name][0]} does not lie in its support, "
+                f"{what}[{site.name!r}] = {values[site.name][0]} does not lie in its support, "
                 f"{site.support}; give a value inside it."
             )
     return z

@@ -13,14 +13,11 @@ import numpy as np
 
 from infer.core.evidence import Evidence, Status
 from infer.core.outcome import Ending, Outcome
-from infer.diagnostics.chains import ebfmi, ess_bulk, rhat
 from infer.diagnostics.coordinates import (
-    COLUMNS,
     CoordinateRegression,
     bonferroni,
     coordinate_regression,
 )
-from infer.diagnostics.equipartition import equipartition
 from infer.diagnostics.groups import widest_gap
 from infer.diagnostics.ksd import ksd, ksd_floor, ksd_squared
 from infer.diagnostics.pareto import kl_gap, pareto_khat
@@ -250,23 +247,6 @@ def restarts(means: np.ndarray, sds: np.ndarray, names: list[str]) -> Evidence:
     return Evidence(name, value, "<= 0.3", "info", meaning)
 
 
-def divergences(count: int, draws: int) -> Evidence:
-    """Divergent transitions; reported."""
-    meaning = f"{count} of {draws} transitions diverged"
-    if count:
-        meaning += ": a region of high curvature is cut off; reparametrize or lower the step size"
-    return Evidence("divergences", float(count), "", "info", meaning)
-
-
-def energy(trace: np.ndarray) -> Evidence:
-    """E-BFMI of the worst chain from energies (chains, draws); reported."""
-    value = float(np.min(ebfmi(trace)))
-    meaning = f"E-BFMI is {value:.2f}" + (
-        ": momentum resampling explores the energies slowly (heavy tails)" if value < 0.3 else ""
-    )
-    return Evidence("E-BFMI", value, ">= 0.3 is usual", "info", meaning)
-
-
 def _broken(sample: Sample) -> tuple[Evidence, ...]:
     """Faults after which nothing else can be measured."""
     chains, draws, d = sample.z.shape
@@ -419,90 +399,3 @@ def _weights(log_w: np.ndarray, d: int) -> list[Evidence]:
             "k-hat", khat, "< 0.7 is usual", "info", f"Pareto k-hat of the weights: {khat:.2f}"
         ),
     ]
-
-
-def unadjusted(
-    sample: Sample, evidence: tuple[Evidence, ...], stats: dict[str, np.ndarray]
-) -> tuple[Evidence, ...]:
-    """What only chains without an acceptance test are asked: the bias of their step size.
-
-    `stats` holds what was recorded of all draws: energy errors and refused steps, where there are.
-    """
-    found = [_equipartition(sample, evidence)] if evidence[0].name == "score regression" else []
-    if "energy_error" in stats and "diverging" in stats:
-        taken, d = ~stats["diverging"].astype(bool), sample.z.shape[-1]
-        error = stats["energy_error"].astype(np.float64)[taken]
-        value = float(np.mean(error**2) / d) if error.size else math.nan
-        meaning = f"the energy error of a step has a mean square of {value:.2g} per dimension"
-        found.append(Evidence("energy error", value, "", "info", meaning))
-    meaning = "R-hat and ESS do not see the bias of an unadjusted sampler; the scores do"
-    return (*found, Evidence("adjusted", 0.0, "", "info", meaning))
-
-
-def _equipartition(sample: Sample, evidence: tuple[Evidence, ...]) -> Evidence:
-    """The mean of -x d log p, 1 at the posterior, with its Monte Carlo error.
-
-    Less than 0.3 off in a coordinate is a standard deviation off by less than half a label unit,
-    where the posterior is Gaussian. Never "failed": the score regression decides that.
-    """
-    e = equipartition(sample.z, sample.score, independent=sample.independent)
-    tail = next((x.value for x in evidence if x.name == "score tail"), math.inf)
-    chance = bonferroni(len(e.values))
-    off = np.abs(e.values - 1)
-    least = off - chance * e.errors
-    worst = int(np.nanargmax(off / np.maximum(e.errors, 1e-12)))
-    meaning = (
-        f"E[-x d log p] is {e.mean:.3f} +/- {2 * e.mean_error:.1g} on average and "
-        f"{e.values[worst]:.3f} +/- {2 * e.errors[worst]:.1g} for {sample.names[worst]}; 1 at the "
-        "posterior"
-    )
-    if least.max() > 0 or abs(e.mean - 1) > 3 * e.mean_error:
-        meaning += (
-            f": a bias beyond chance, variances about {e.mean:.3g} times the posterior's if it is "
-            "Gaussian. A smaller step size lowers it; infer.half_step_bias(result, key=1) tells "
-            "by how much"
-        )
-    status: Status = "suspect" if least.max() > 0.3 and tail <= 0.5 else "info"
-    return Evidence("equipartition", e.mean, "all within 1 +/- 0.3", status, meaning)
-
-
-def refused(count: int, draws: int) -> Evidence:
-    """Steps of an unadjusted sampler that were refused for their energy error."""
-    share = count / max(draws, 1)
-    meaning = f"{count} of {draws} steps had an energy error out of proportion and were refused"
-    if count:
-        meaning += (
-            ": the step size is beyond stability in a part of the posterior. Lower energy_error or "
-            "step_size, or use a sampler with an acceptance test, infer.NUTS()"
-        )
-    status: Status = "suspect" if share > 0.01 else "info"
-    return Evidence("divergences", float(count), "<= 1 % of the steps", status, meaning)
-
-
-def mixing(z: np.ndarray, names: list[str], blind: bool = False) -> tuple[Evidence, ...]:
-    """R-hat and bulk ESS of the worst coordinate of chains (chains, draws, d).
-
-    `blind` says that the chains have a bias that these two ignore.
-    """
-    columns = [z[..., i : i + COLUMNS] for i in range(0, z.shape[-1], COLUMNS)]
-    r = np.concatenate([rhat(few) for few in columns])
-    ess = np.concatenate([ess_bulk(few) for few in columns])
-    worst_r, worst_e = int(np.argmax(np.nan_to_num(r, nan=np.inf))), int(np.argmin(ess))
-    value, size = float(r[worst_r]), float(ess[worst_e])
-    if math.isnan(value):
-        between: Status = "suspect"
-        text = f"R-hat of {names[worst_r]} was not measured: too few draws, or it never moved"
-    else:
-        between = "failed" if value > 1.3 else "suspect" if value > 1.05 else "ok"
-        text = f"R-hat of {names[worst_r]} is {value:.3f}"
-        text += "" if between == "ok" else ": the chains do not agree, run longer"
-        text += " (halves of one chain)" if len(z) == 1 else ""
-    enough: Status = "ok" if size >= 100 else "suspect"
-    draws = f"{size:.0f} effective draws of {names[worst_e]}"
-    if blind:
-        text += " (ignores the bias of the step size)"
-        draws += " (ignores the bias of the step size)"
-    return (
-        Evidence("R-hat", value, "<= 1.05 ok, > 1.3 failed", between, text),
-        Evidence("bulk ESS", size, ">= 100", enough, draws),
-    )

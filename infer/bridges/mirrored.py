@@ -99,6 +99,11 @@ def mirrored(target: Target, maps: Mapping[str, Any] | None = None) -> Target:
             a site for which there is no map, because its support has none (ordered vectors,
             matrices) or has bounds that depend on other sites.
     """
+    if target.control is not None:
+        raise ValueError(
+            "the control variates of this target belong to its old coordinates; write "
+            "infer.control_variates(infer.mirrored(target), center), in this order."
+        )
     maps = {} if maps is None else dict(maps)
     if isinstance(target.model, CompositeModel):
         inside = mirrored(dataclasses.replace(target, model=target.model.model), maps)

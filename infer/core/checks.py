@@ -42,6 +42,19 @@ def optional_positive(name: str, example: float) -> Callable[[Any], Any]:
     return lambda value: None if value is None else convert(value)
 
 
+def optional_nonnegative(name: str, example: float) -> Callable[[Any], Any]:
+    """A field converter: None, or a number >= 0 that becomes an array."""
+
+    def convert(value: Any) -> Any:
+        if value is None:
+            return None
+        if not isinstance(value, Tracer) and not np.all(np.asarray(value) >= 0):
+            raise ValueError(f"{name} must be >= 0, got {value}; write {name}={example}.")
+        return jnp.asarray(value, jnp.zeros(()).dtype)
+
+    return convert
+
+
 def check_count(
     owner: str, name: str, value: Any, example: int, least: int = 1, optional: bool = False
 ) -> None:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from infer.core.control_variate import ControlVariate
 from infer.core.linear import LinearPredictor
 from infer.core.problem import AbstractProblem
 from infer.core.support import AbstractSupport
@@ -123,7 +124,8 @@ class Target(AbstractProblem):
 
     Algorithms see `z`, a vector of all sites on the real line, raveled in the order of `sites`;
     `log_prob(z)` includes the log Jacobian of the map to the supports. `linear` is there for
-    generalized linear models that were declared as such.
+    generalized linear models that were declared as such, `control` for minibatches whose noise is
+    reduced by control variates.
     """
 
     model: AbstractModel
@@ -131,6 +133,7 @@ class Target(AbstractProblem):
     linear: LinearPredictor | None = None
     batch_size: int | None = eqx.field(static=True, default=None)
     minibatch: bool = eqx.field(static=True, default=False)
+    control: ControlVariate | None = None
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -182,7 +185,11 @@ class Target(AbstractProblem):
         if self.minibatch:
             assert self.size is not None and self.batch_size is not None
             scale = self.size / self.batch_size
-        return self.model.log_terms(self.unravel(z), scale)
+        terms = self.model.log_terms(self.unravel(z), scale)
+        if self.minibatch and self.control is not None:
+            plain = dataclasses.replace(self, control=None)
+            terms |= {"control_variate": self.control.term(plain.log_prob, z)}
+        return terms
 
     def log_prob(self, z: Vector) -> Scalar:
         """Log density on R^d, log Jacobian included; unbiased if this is a minibatch."""

@@ -145,7 +145,7 @@ class Dense(AbstractPreconditioner):
         return scale_of(jnp.diag(guessed(moments, scores)))
 
 
-def _covariance(value: Any) -> Array:
+def as_covariance(value: Any) -> Array:
     """A positive number, vector of variances or covariance matrix, as an array."""
     if isinstance(value, Tracer):
         return jnp.asarray(value, jnp.zeros(()).dtype)
@@ -156,9 +156,9 @@ def _covariance(value: Any) -> Array:
         fine = symmetric and bool(np.linalg.eigvalsh(given)[0] > 0)
     if not fine:
         raise ValueError(
-            "Fixed needs a positive number, positive variances (d,), or a symmetric positive "
+            "a covariance is a positive number, positive variances (d,), or a symmetric positive "
             f"definite matrix (d, d), got an array of shape {given.shape}; write "
-            "infer.Fixed(np.cov(z, rowvar=False))."
+            "np.cov(z, rowvar=False) for draws z (n, d)."
         )
     return jnp.asarray(given, jnp.zeros(()).dtype)
 
@@ -173,7 +173,7 @@ class Fixed(AbstractPreconditioner):
             `result.z`: a number, variances (d,), or a positive definite matrix (d, d).
     """
 
-    covariance: Float[Array, "..."] = eqx.field(converter=_covariance)
+    covariance: Float[Array, "..."] = eqx.field(converter=as_covariance)
 
     def blank(self, like: Vector) -> Moments:
         """Moments that nobody will read."""
@@ -184,8 +184,8 @@ class Fixed(AbstractPreconditioner):
         d, shape = like.shape[0], self.covariance.shape
         if shape not in ((), (d,), (d, d)):
             raise ValueError(
-                f"the target has {d} coordinates but Fixed was given a covariance of shape {shape};"
-                f" write infer.Fixed(covariance) with one of shape ({d},) or ({d}, {d})."
+                f"the target has {d} unconstrained coordinates, and the covariance is of shape "
+                f"{shape}; give it as ({d},) variances or a ({d}, {d}) matrix."
             )
         given = self.covariance.astype(like.dtype)
         return scale_of(given if given.ndim else jnp.full_like(like, given))

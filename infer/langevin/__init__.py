@@ -14,5 +14,9 @@ from infer.langevin.obabo import OBABO as OBABO
 from infer.langevin.pgla import PGLA as PGLA
 from infer.langevin.presets import MirroredLangevin as MirroredLangevin
 from infer.langevin.presets import MultiplicativeLangevin as MultiplicativeLangevin
+from infer.langevin.psgld import PSGLD as PSGLD
+from infer.langevin.sghmc import SGHMC as SGHMC
+from infer.langevin.sgld import SGLD as SGLD
+from infer.langevin.sgnht import SGNHT as SGNHT
 from infer.langevin.tamed_ula import TamedULA as TamedULA
 from infer.langevin.ula import ULA as ULA

@@ -35,6 +35,7 @@ def fingerprint(target: Target) -> dict[str, Any]:
         "data": _digest([a.tobytes() for a in arrays]),
         "batch_size": target.batch_size,
         "log_prob": [float(v) for v in _densities(target.full())],
+        "control": _digest([np.asarray(x).tobytes() for x in jax.tree.leaves(target.control)]),
     }
 
 
@@ -118,6 +119,11 @@ def check_run(
             f"infer.{stored['algorithm']}(...)."
         )
     check_target(path, stored["target"], here["target"])
+    if stored["target"].get("control", here["target"]["control"]) != here["target"]["control"]:
+        raise ValueError(
+            f"{path} was run with other control variates; give them the same center, or start from "
+            "its draws with init=infer.load(path)."
+        )
     for name in fields:
         if stored[name] != here[name]:
             raise ValueError(

@@ -44,7 +44,7 @@ class ProgressBar:
 
     def __call__(self, progress: Progress) -> None:
         """Show how far the run is, and its mean loss."""
-        loss = f"loss {np.mean(progress.loss):.4g}" if progress.loss.size else ""
+        loss = f"loss {np.mean(progress.loss, dtype=np.float64):.4g}" if progress.loss.size else ""
         if progress.phase not in self.tasks:
             label = f"{self.name} {progress.phase}"
             self.tasks[progress.phase] = self.bar.add_task(label, total=progress.total, loss="")
