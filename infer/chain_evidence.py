@@ -58,13 +58,21 @@ def energy(trace: np.ndarray) -> Evidence:
 
 
 def unadjusted(
-    sample: Sample, evidence: tuple[Evidence, ...], stats: dict[str, np.ndarray]
+    sample: Sample,
+    evidence: tuple[Evidence, ...],
+    stats: dict[str, np.ndarray],
+    can_be_halved: bool,
 ) -> tuple[Evidence, ...]:
     """What only chains without an acceptance test are asked: the bias of their step size.
 
     `stats` holds what was recorded of all draws: energy errors and refused steps, where there are.
+    `can_be_halved` says that `infer.half_step_bias` serves the method.
     """
-    found = [_equipartition(sample, evidence)] if evidence[0].name == "score regression" else []
+    found = (
+        [_equipartition(sample, evidence, can_be_halved)]
+        if evidence[0].name == "score regression"
+        else []
+    )
     if "energy_error" in stats and "diverging" in stats:
         taken, d = ~stats["diverging"].astype(bool), sample.z.shape[-1]
         error = stats["energy_error"].astype(np.float64)[taken]
@@ -75,7 +83,7 @@ def unadjusted(
     return (*found, Evidence("adjusted", 0.0, "", "info", meaning))
 
 
-def _equipartition(sample: Sample, evidence: tuple[Evidence, ...]) -> Evidence:
+def _equipartition(sample: Sample, evidence: tuple[Evidence, ...], can_be_halved: bool) -> Evidence:
     """The mean of -x d log p, 1 at the posterior, with its Monte Carlo error.
 
     Less than 0.3 off in a coordinate is a standard deviation off by less than half a label unit,
@@ -95,9 +103,10 @@ def _equipartition(sample: Sample, evidence: tuple[Evidence, ...]) -> Evidence:
     if least.max() > 0 or abs(e.mean - 1) > 3 * e.mean_error:
         meaning += (
             f": a bias beyond chance, variances about {e.mean:.3g} times the posterior's if it is "
-            "Gaussian. A smaller step size lowers it; infer.half_step_bias(result, key=1) tells "
-            "by how much"
+            "Gaussian. A smaller step size lowers it"
         )
+        if can_be_halved:
+            meaning += "; infer.half_step_bias(result, key=1) tells by how much"
     status: Status = "suspect" if least.max() > 0.3 and tail <= 0.5 else "info"
     return Evidence("equipartition", e.mean, "all within 1 +/- 0.3", status, meaning)
 

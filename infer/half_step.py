@@ -7,21 +7,14 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
+from infer.core.algorithm import AbstractSampler
 from infer.core.keys import Use, address, as_key
 from infer.core.outcome import Ending
 from infer.diagnostics.chains import ess_mean
-from infer.langevin.baoab import BAOAB
-from infer.langevin.klmc import KLMC
-from infer.langevin.obabo import OBABO
-from infer.langevin.tamed_ula import TamedULA
-from infer.langevin.ula import ULA
 from infer.result import Result
 from infer.run.chunk import carry_on
 from infer.run.loop import Trail, run
 from infer.starts import fold_in_chains
-
-ORDERS: dict[type, int] = {ULA: 1, TamedULA: 1, KLMC: 1, OBABO: 2, BAOAB: 2}
-"""The power of the step size with which the bias of a method falls."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,9 +75,10 @@ def half_step_bias(result: Result, *, key: Any) -> StepBias:
     target, algorithm = result.target, result.algorithm
     if target is None or algorithm is None:
         raise ValueError("half_step_bias needs infer.load(path, target, algorithm).")
-    if type(algorithm) not in ORDERS:
+    order = algorithm.bias_order if isinstance(algorithm, AbstractSampler) else None
+    if order is None:
         raise TypeError(
-            f"half_step_bias is for {', '.join(c.__name__ for c in ORDERS)}, got a run of "
+            "half_step_bias is for ULA, TamedULA, KLMC, OBABO, BAOAB, got a run of "
             f"{type(algorithm).__name__}, which has no step size that biases it."
         )
     if len(result.keys) > 1:
@@ -96,7 +90,6 @@ def half_step_bias(result: Result, *, key: Any) -> StepBias:
             f"half_step_bias needs four draws per chain or more, got {result.z.shape[1]}; write "
             "result.extend(steps=1000) first."
         )
-    order = ORDERS[type(algorithm)]
     carry = result.trail.carry
     half = eqx.tree_at(
         lambda s: s.tuning.step_size, carry.states, carry.states.tuning.step_size / 2

@@ -172,7 +172,8 @@ def _judge_chains(target: Target, algorithm: AbstractSampler, trail: Trail) -> J
     if "step_limit" in stats:
         evidence += chain_evidence.minibatch_steps(stats)
     if not algorithm.adjusted:
-        evidence += chain_evidence.unadjusted(sample, evidence, stats)
+        halved = algorithm.bias_order is not None
+        evidence += chain_evidence.unadjusted(sample, evidence, stats, halved)
     return z, log_prob, None, evidence
 
 

@@ -34,7 +34,7 @@ def target():
 @pytest.fixture(scope="module")
 def results(target):
     return {
-        "NUTS": infer.fit(target, infer.NUTS(), key=0, warmup=500, steps=500, chains=4),
+        "NUTS": infer.fit(target, infer.NUTS(), key=0, warmup=1000, steps=1000, chains=4),
         "VI": infer.fit(target, infer.VI(), key=1, steps=3000),
     }
 

@@ -39,6 +39,8 @@ class AbstractSampler(eqx.Module):
         exact_target: True if the method needs the density on all rows at every step.
         adjusted: True if an acceptance test removes the discretization error.
         proximal: True if it takes the nonsmooth part of a composite target by its proximal map.
+        bias_order: the power of the step size with which the bias falls, of methods whose states
+            keep it as `tuning.step_size`; else None.
         default_warmup: iterations of `adapt` before anything is recorded.
         default_steps: recorded iterations.
         source: the paper to cite.
@@ -51,6 +53,7 @@ class AbstractSampler(eqx.Module):
     source: eqx.AbstractClassVar[str]
     default_chains: ClassVar[int] = 4
     proximal: ClassVar[bool] = False
+    bias_order: ClassVar[int | None] = None
 
     def check(self, target: Target) -> None:
         """Refuse a target, or warn of it, before anything is compiled; `fit` calls it."""

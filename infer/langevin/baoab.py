@@ -67,6 +67,7 @@ class BAOAB(AbstractSampler):
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-3), default=5e-3)
     exact_target: ClassVar[bool] = True
     adjusted: ClassVar[bool] = False
+    bias_order: ClassVar[int | None] = 2
     default_warmup: ClassVar[int] = 2000
     default_steps: ClassVar[int] = 8000
     source: ClassVar[str] = (

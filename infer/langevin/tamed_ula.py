@@ -40,6 +40,7 @@ class TamedULA(AbstractSampler):
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-4), default=5e-4)
     exact_target: ClassVar[bool] = True
     adjusted: ClassVar[bool] = False
+    bias_order: ClassVar[int | None] = 1
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
     source: ClassVar[str] = (
