@@ -27,10 +27,17 @@ FAMILIES = {
 LEADERS = {"NUTS", "MALA", "ULA", "VI", "FBGVI", "Laplace", "SVGD", "KSDD"}
 
 
-def leading(*values):
-    """These values with every algorithm; all but the first are `slow` for those that follow."""
+def leading(*values, slow=()):
+    """These values with every algorithm; all but the first are `slow` for those that follow.
+
+    And for those in `slow` all are.
+    """
     return [
-        pytest.param(value, name, marks=pytest.mark.slow if name not in LEADERS and i else ())
+        pytest.param(
+            value,
+            name,
+            marks=pytest.mark.slow if name in slow or (name not in LEADERS and i) else (),
+        )
         for i, value in enumerate(values)
         for name in ALGORITHMS
     ]
@@ -279,7 +286,13 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize("precision, name", leading("float32", "float64"), indirect=["precision"])
+# The others are tested on Gaussians in files of their own.
+PARTICLES = {name for name in NO_DRAWS if name not in LEADERS} | {"WassersteinFlow"}
+
+
+@pytest.mark.parametrize(
+    "precision, name", leading("float32", "float64", slow=PARTICLES), indirect=["precision"]
+)
 def test_recovers_a_gaussian(precision, name):
     """Mean and covariance within Monte Carlo error: 9 comparisons for each fit, Bonferroni."""
     algorithm, d = ALGORITHMS[name](), dims(name)
@@ -322,7 +335,15 @@ def test_stays_finite_on_a_rough_target(hole, name):
     assert np.abs(result.z[:, -1] - MEAN[:d]).max() < (40 if name == "AnnealedSVGD" else 30)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            n, marks=pytest.mark.slow if n in PARTICLES and not ALGORITHMS[n].exact_target else ()
+        )
+        for n in ALGORITHMS
+    ],
+)
 def test_minibatches_are_taken_or_refused(name):
     rows = jnp.linspace(-1, 1, 12)
     mini = infer.from_log_density(

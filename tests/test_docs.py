@@ -12,7 +12,12 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-SLOW = {"docs/mcmc.md", "docs/verdict.md"}  # only `make reproduce` runs them
+SLOW = {
+    "docs/gaussian.md",
+    "docs/mcmc.md",
+    "docs/mirror_langevin.md",
+    "docs/verdict.md",
+}  # only `make reproduce` runs them
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 

@@ -211,7 +211,13 @@ def test_box_reaches_over_to_another_mode(x64):
     assert low[0] < -4.5 and 4.2 < high[0] < 6 and (np.abs([low[1], high[1]]) < 4).all()
 
 
-@pytest.mark.parametrize("d, n, sd", [(1, 5, 0.89), (1, 20, 0.97), (2, 20, 0.87), (2, 100, 0.97)])
+SPREADS = [(1, 5, 0.89), (1, 20, 0.97), (2, 20, 0.87), (2, 100, 0.97)]
+
+
+@pytest.mark.parametrize(
+    "d, n, sd",
+    [pytest.param(*s, marks=pytest.mark.slow if s[1] in (5, 100) else ()) for s in SPREADS],
+)
 def test_spread_of_a_gaussian(d, n, sd):
     """The table of the docstring, from a start far away, at other scales."""
     mean, sds = np.array([60.0, -1.0])[:d], np.array([2.0, 2.0])[:d]
@@ -221,8 +227,14 @@ def test_spread_of_a_gaussian(d, n, sd):
     np.testing.assert_allclose(np.mean(result.z[0].std(axis=0) / sds), sd, atol=0.03)
 
 
-@pytest.mark.parametrize("side", [-1, 1])
-@pytest.mark.parametrize("share", [0.1, 0.3])
+@pytest.mark.parametrize(
+    "share, side",
+    [
+        (0.1, -1),
+        (0.3, 1),
+        *(pytest.param(*s, marks=pytest.mark.slow) for s in ((0.1, 1), (0.3, -1))),
+    ],
+)
 def test_shares_of_modes_are_right_wherever_particles_start(share, side):
     n = 50
     start = np.random.default_rng(0).normal(size=(n, 2)) / sqrt(2) + [2 * side, 0]
