@@ -43,6 +43,29 @@ def leading(*values, slow=()):
     ]
 
 
+# Particles that are no independent draws: nothing in their error falls with their number alone.
+NO_DRAWS = {
+    "SVGD",
+    "MatrixSVGD",
+    "MixtureSVGD",
+    "SVN",
+    "SVNG",
+    "AnnealedSVGD",
+    "RandomBatchSVGD",
+    "GraphicalSVGD",
+    "SlicedSVGD",
+    "GrassmannSVGD",
+    "Blob",
+    "GFSD",
+    "GFSF",
+    "LAWGD",
+    "KSDD",
+    "MIED",
+}
+# Tested one by one in files of their own; all but the last share one engine.
+PARTICLES = {name for name in NO_DRAWS if name not in LEADERS} | {"WassersteinFlow"}
+
+
 MEAN = np.array([20.0, -3.0, 0.5])
 COVARIANCE = np.array([[1.0, 0.5, 0.0], [0.5, 2.0, -0.3], [0.0, -0.3, 0.5]])
 
@@ -135,7 +158,10 @@ def test_a_step_keeps_structure_shapes_and_types(name, precision, key):
 
 
 # Without jit every operation is compiled by itself: that is most of the time of this test.
-EAGER = [(name in LEADERS, name) for name in ALGORITHMS]
+EAGER = [
+    pytest.param(name in LEADERS, name, marks=pytest.mark.slow if name in PARTICLES else ())
+    for name in ALGORITHMS
+]
 EAGER += [pytest.param(True, n, marks=pytest.mark.slow) for n in ALGORITHMS if n not in LEADERS]
 
 
@@ -253,25 +279,6 @@ BIAS = {
     "KSDD": (0.01, 0.13),
     "MIED": (0.13, 0.42),
 }
-# Particles that are no independent draws: nothing in their error falls with their number alone.
-NO_DRAWS = {
-    "SVGD",
-    "MatrixSVGD",
-    "MixtureSVGD",
-    "SVN",
-    "SVNG",
-    "AnnealedSVGD",
-    "RandomBatchSVGD",
-    "GraphicalSVGD",
-    "SlicedSVGD",
-    "GrassmannSVGD",
-    "Blob",
-    "GFSD",
-    "GFSF",
-    "LAWGD",
-    "KSDD",
-    "MIED",
-}
 # A bias too large to pass: kernel densities smooth the narrowest coordinate, sd 0.79 and 0.56;
 # an interaction energy narrows it, sd 0.79. The particles of NoisySVGD are a hundred independent
 # draws, too few to rule out an error.
@@ -284,10 +291,6 @@ STEPS = {
     "BregmanProximalLangevin": 40_000,
     "MirrorMALA": 8000,
 }
-
-
-# The others are tested on Gaussians in files of their own.
-PARTICLES = {name for name in NO_DRAWS if name not in LEADERS} | {"WassersteinFlow"}
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_noisy_move(x64, make):
     assert np.abs(covariance - expected).max() < 1.5 * limit
 
 
-@pytest.mark.parametrize("make", [RBF, IMQ])
+@pytest.mark.parametrize("make", [pytest.param(RBF, marks=pytest.mark.slow), IMQ])
 def test_random_batches_are_right_for_every_deal_and_on_average(x64, make):
     n, p = 4, 2
     x, score = cloud(n=n, d=3)

@@ -14,8 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SLOW = {
     "docs/gaussian.md",
+    "docs/langevin.md",
     "docs/mcmc.md",
     "docs/mirror_langevin.md",
+    "docs/transport.md",
     "docs/verdict.md",
 }  # only `make reproduce` runs them
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -966,7 +966,9 @@ def test_free_energy_of_the_laplace_approximation(name, x64):
     np.testing.assert_allclose(free_energy(found, factor), known.laplace, atol=6e-9)
 
 
-@pytest.mark.parametrize("algorithm", [infer.FBGVI, infer.NaturalGradientVI])
+@pytest.mark.parametrize(
+    "algorithm", [infer.FBGVI, pytest.param(infer.NaturalGradientVI, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", KNOWN)
 def test_the_best_gaussian_is_found(name, algorithm, x64):
     """The loss is -ELBO with all its constants."""
@@ -1349,7 +1351,7 @@ ENDLESS = {
 }
 
 
-@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize("name", ["new", pytest.param("fixed", marks=pytest.mark.slow)])
 def test_stopped_resumed_and_extended_fits_are_one_fit(name, tmp_path, capsys):
     options = {"algorithm": ENDLESS[name], "key": 3, "draws": 100}
     path = tmp_path / "fit.infer"

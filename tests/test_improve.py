@@ -151,7 +151,7 @@ def test_a_heavy_tail_is_flagged_and_not_passed():
     assert len(np.unique(result.z[0], axis=0)) == 1000
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 def test_paths_to_two_modes_are_weighed_by_the_mixture(precision):
     """Seven of eight paths start at the lighter mode; its mass is a fifth all the same."""
     with jax.enable_x64(precision == "float64"):

@@ -41,7 +41,7 @@ def precision(request):
 
 
 STEPS = {"ULA": 20_000, "HMC": 4000}  # these mix slowly here
-QUICK = ("MALA", "VI", "SVGD")
+QUICK = ("MALA",)
 BOTH = [
     pytest.param(name, word, marks=[pytest.mark.slow] * (word == "float64" and name not in QUICK))
     for name in ALGORITHMS

@@ -29,7 +29,9 @@ def test_nuts_agrees_with_the_reference(posteriordb, name):
 
 
 @pytest.mark.parametrize("name", ["arK-arK", "kidiq-kidscore_momiq", "earnings-logearn_height"])
-@pytest.mark.parametrize("method", [infer.FBGVI, infer.NaturalGradientVI])
+@pytest.mark.parametrize(
+    "method", [infer.FBGVI, pytest.param(infer.NaturalGradientVI, marks=pytest.mark.slow)]
+)
 def test_the_best_gaussian_agrees_with_the_reference(posteriordb, name, method):
     """On regressions whose raw condition numbers are 100, 500,000 and 1,400,000."""
     target = posteriors.load(posteriordb, name)
