@@ -9,9 +9,9 @@ from jaxtyping import Array
 
 from infer.core.algorithm import Info
 from infer.core.target import Target
-from infer.core.types import Count, PRNGKey, Scalar, Vector
+from infer.core.types import PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner
-from infer.geometry.warmup import Tuning, tune, untuned
+from infer.geometry.warmup import Tuning, untuned
 
 
 def require_blackjax(name: str) -> None:
@@ -63,17 +63,3 @@ def info_of(state: HamiltonianState, info: Any, extra: dict[str, Array]) -> Info
     }
     steps = jnp.asarray(info.num_integration_steps)
     return Info(-state.log_prob, steps, stats | {"n_steps": steps} | extra)
-
-
-def tuned(
-    state: HamiltonianState,
-    preconditioner: AbstractPreconditioner,
-    rate: Array,
-    acceptance: Array,
-    i: Count,
-    n: Count,
-) -> HamiltonianState:
-    """The state after warm-up iteration i of n, with step size and mass matrix tuned."""
-    aim = acceptance.astype(state.position.dtype)
-    tuning = tune(state.tuning, preconditioner, state.position, rate, aim, i, n)
-    return eqx.tree_at(lambda s: s.tuning, state, tuning)

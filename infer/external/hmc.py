@@ -18,9 +18,9 @@ from infer.external.hamiltonian import (
     begin,
     info_of,
     require_blackjax,
-    tuned,
 )
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
+from infer.geometry.warmup import tuned
 
 
 def _leapfrogs(n: int | Array) -> Array:

@@ -14,9 +14,9 @@ from infer.external.hamiltonian import (
     begin,
     info_of,
     require_blackjax,
-    tuned,
 )
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
+from infer.geometry.warmup import tuned
 
 
 class NUTS(AbstractSampler):

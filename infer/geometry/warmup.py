@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from infer.core.linalg import Moments
-from infer.core.types import Count, Flag, Scalar, Vector
+from infer.core.types import Count, Flag, Scalar, State, Vector
 from infer.geometry.scale import AbstractPreconditioner, Scale
 
 GAMMA, T0, KAPPA = 0.05, 10.0, 0.75
@@ -127,6 +127,23 @@ def tune(
     scale, averaging, log_step, moments = jax.lax.cond(ending, refresh, keep, None)
     log_step = jnp.where(i + 1 == n, averaging.log_average, log_step)
     return Tuning(jnp.exp(log_step), scale, averaging, moments)
+
+
+def tuned(
+    state: State,
+    preconditioner: AbstractPreconditioner,
+    rate: Scalar,
+    acceptance: Scalar,
+    i: Count,
+    n: Count,
+) -> State:
+    """The state of an adjusted method after warm-up iteration i of n, accepted at this rate.
+
+    Any state with a `position` and a `tuning`; `acceptance` is what the rate aims at.
+    """
+    aim = acceptance.astype(state.position.dtype)
+    tuning = tune(state.tuning, preconditioner, state.position, rate, aim, i, n)
+    return eqx.tree_at(lambda s: s.tuning, state, tuning)
 
 
 def calmness(energy_change: Scalar, dim: int, energy_error: Scalar) -> Scalar:

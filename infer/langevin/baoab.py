@@ -6,13 +6,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from infer.core.algorithm import AbstractSampler, Info
 from infer.core.checks import optional_positive, positive
 from infer.core.target import Target
-from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
+from infer.core.types import PRNGKey, Scalar
+from infer.geometry.scale import AbstractPreconditioner, Diagonal
 from infer.langevin.stability import check_below
-from infer.langevin.underdamped import UnderdampedState, begin, go, moved, warm
+from infer.langevin.underdamped import AbstractUnderdamped, UnderdampedState, moved
 
 
 def baoab(key: PRNGKey, target: Target, state: UnderdampedState) -> tuple[UnderdampedState, Scalar]:
@@ -29,7 +28,7 @@ def baoab(key: PRNGKey, target: Target, state: UnderdampedState) -> tuple[Underd
     return eqx.tree_at(lambda s: s.velocity, after, last), state.log_prob - after.log_prob + gained
 
 
-class BAOAB(AbstractSampler):
+class BAOAB(AbstractUnderdamped):
     """Underdamped Langevin dynamics, split into kicks (B), drifts (A) and friction (O).
 
         v += h/2 L^T grad log p(z)        B
@@ -65,39 +64,18 @@ class BAOAB(AbstractSampler):
     friction: Scalar = eqx.field(converter=positive("friction", 0.3), default=0.3)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-3), default=5e-3)
-    exact_target: ClassVar[bool] = True
-    adjusted: ClassVar[bool] = False
     bias_order: ClassVar[int | None] = 2
-    default_warmup: ClassVar[int] = 2000
-    default_steps: ClassVar[int] = 8000
     source: ClassVar[str] = (
         "Leimkuhler, Matthews. Rational construction of stochastic numerical methods for molecular "
         "sampling. Applied Mathematics Research eXpress 2013(1), 2013."
     )
 
     def __check_init__(self) -> None:
-        """Refuse what could only fail later."""
-        check_preconditioner(self.preconditioner, "BAOAB")
+        """Refuse a step size that is not stable."""
         check_below("BAOAB", self.step_size, 2.0, 0.5)
 
-    def init(self, key: PRNGKey, target: Target) -> UnderdampedState:
-        """The state at `target.initial(key)`, with a velocity."""
-        return begin(key, target, self.preconditioner, self.step_size, self.friction)
-
-    def step(
+    def scheme(
         self, key: PRNGKey, target: Target, state: UnderdampedState
-    ) -> tuple[UnderdampedState, Info]:
-        """One step."""
-        return go(baoab, key, target, state, self.step_size, self.energy_error)
-
-    def adapt(
-        self, key: PRNGKey, target: Target, state: UnderdampedState, i: Count, n: Count
-    ) -> tuple[UnderdampedState, Info]:
-        """One step, after which step size and preconditioner are tuned."""
-        return warm(
-            baoab, key, target, state, self.preconditioner, self.step_size, self.energy_error, i, n
-        )
-
-    def position(self, state: UnderdampedState) -> Vector:
-        """Where the chain is."""
-        return state.position
+    ) -> tuple[UnderdampedState, Scalar]:
+        """One step and its energy error."""
+        return baoab(key, target, state)

@@ -11,7 +11,7 @@ from infer.core.checks import fraction, positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
-from infer.geometry.warmup import tune
+from infer.geometry.warmup import tuned
 from infer.langevin.transition import LangevinState, accepted, begin
 
 
@@ -83,10 +83,8 @@ class Barker(AbstractSampler):
     ) -> tuple[LangevinState, Info]:
         """One transition, after which step size and preconditioner are tuned."""
         state, info = self.step(key, target, state)
-        aim = self.acceptance.astype(state.position.dtype)
         rate = info.stats["acceptance_rate"]
-        tuning = tune(state.tuning, self.preconditioner, state.position, rate, aim, i, n)
-        return eqx.tree_at(lambda s: s.tuning, state, tuning), info
+        return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info
 
     def position(self, state: LangevinState) -> Vector:
         """Where the chain is."""

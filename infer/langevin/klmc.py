@@ -8,13 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from infer.core.algorithm import AbstractSampler, Info
 from infer.core.checks import optional_positive, positive
 from infer.core.target import Target
-from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
+from infer.core.types import PRNGKey, Scalar
+from infer.geometry.scale import AbstractPreconditioner, Diagonal
 from infer.langevin.stability import check_below
-from infer.langevin.underdamped import UnderdampedState, begin, go, moved, warm
+from infer.langevin.underdamped import AbstractUnderdamped, UnderdampedState, moved
 
 
 def coefficients(h: Scalar, friction: Scalar) -> tuple[Scalar, ...]:
@@ -75,7 +74,7 @@ def largest_step(friction: float) -> float:
     return low
 
 
-class KLMC(AbstractSampler):
+class KLMC(AbstractUnderdamped):
     """Underdamped Langevin dynamics, exact while the gradient stays what it was at the start.
 
         (z, v) <- the Gaussian law at time h of  dz = L v dt,
@@ -104,42 +103,21 @@ class KLMC(AbstractSampler):
     friction: Scalar = eqx.field(converter=positive("friction", 2.0), default=2.0)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-4), default=5e-4)
-    exact_target: ClassVar[bool] = True
-    adjusted: ClassVar[bool] = False
     bias_order: ClassVar[int | None] = 1
-    default_warmup: ClassVar[int] = 2000
-    default_steps: ClassVar[int] = 8000
     source: ClassVar[str] = (
         "Dalalyan, Riou-Durand. On sampling from a log-concave density using kinetic Langevin "
         "diffusions. Bernoulli 26(3), 2020."
     )
 
     def __check_init__(self) -> None:
-        """Refuse what could only fail later."""
-        check_preconditioner(self.preconditioner, "KLMC")
+        """Refuse a step size that is not stable."""
         if self.step_size is None or isinstance(self.friction, Tracer):
             return
         bounds = [largest_step(float(f)) for f in np.ravel(np.asarray(self.friction))]
         check_below("KLMC", self.step_size, min(bounds), 0.1)
 
-    def init(self, key: PRNGKey, target: Target) -> UnderdampedState:
-        """The state at `target.initial(key)`, with a velocity."""
-        return begin(key, target, self.preconditioner, self.step_size, self.friction)
-
-    def step(
+    def scheme(
         self, key: PRNGKey, target: Target, state: UnderdampedState
-    ) -> tuple[UnderdampedState, Info]:
-        """One step."""
-        return go(klmc, key, target, state, self.step_size, self.energy_error)
-
-    def adapt(
-        self, key: PRNGKey, target: Target, state: UnderdampedState, i: Count, n: Count
-    ) -> tuple[UnderdampedState, Info]:
-        """One step, after which step size and preconditioner are tuned."""
-        return warm(
-            klmc, key, target, state, self.preconditioner, self.step_size, self.energy_error, i, n
-        )
-
-    def position(self, state: UnderdampedState) -> Vector:
-        """Where the chain is."""
-        return state.position
+    ) -> tuple[UnderdampedState, Scalar]:
+        """One step and its energy error."""
+        return klmc(key, target, state)

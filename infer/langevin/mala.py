@@ -10,7 +10,7 @@ from infer.core.checks import fraction, positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
-from infer.geometry.warmup import tune
+from infer.geometry.warmup import tuned
 from infer.langevin.transition import LangevinState, adjusted_step, begin
 
 
@@ -27,7 +27,7 @@ class MALA(AbstractSampler):
 
     Args:
         step_size: the first step size e, > 0, in units of M; kept if there is no warm-up.
-        preconditioner: `Diagonal()` or `Dense()`.
+        preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
         acceptance: mean acceptance aimed at, in (0, 1); 0.574 is optimal in high dimension.
 
     Source: Roberts and Tweedie, Bernoulli 2(4), 1996; Roberts and Rosenthal, JRSS B 60, 1998.
@@ -66,10 +66,8 @@ class MALA(AbstractSampler):
     ) -> tuple[LangevinState, Info]:
         """One transition, after which step size and preconditioner are tuned."""
         state, info = self.step(key, target, state)
-        aim = self.acceptance.astype(state.position.dtype)
         rate = info.stats["acceptance_rate"]
-        tuning = tune(state.tuning, self.preconditioner, state.position, rate, aim, i, n)
-        return eqx.tree_at(lambda s: s.tuning, state, tuning), info
+        return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info
 
     def position(self, state: LangevinState) -> Vector:
         """Where the chain is."""

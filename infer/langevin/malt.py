@@ -13,9 +13,9 @@ from infer.core.checks import fraction, positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
-from infer.geometry.warmup import tune
+from infer.geometry.warmup import tuned
 from infer.langevin.obabo import obabo
-from infer.langevin.underdamped import UnderdampedState, begin
+from infer.langevin.underdamped import DIVERGED, UnderdampedState, begin
 
 
 def _count(n: int | Array) -> Array:
@@ -91,7 +91,7 @@ class MALT(AbstractSampler):
         state = jax.tree.map(lambda a, b: jnp.where(accept, a, b), end, state)
         stats = {
             "acceptance_rate": rate,
-            "diverging": ~(error <= 1000.0),
+            "diverging": ~(error <= DIVERGED),
             "energy_error": error,
             "step_size": state.tuning.step_size,
             "n_steps": self.n_steps,
@@ -103,10 +103,8 @@ class MALT(AbstractSampler):
     ) -> tuple[UnderdampedState, Info]:
         """One trajectory, after which step size and preconditioner are tuned."""
         state, info = self.step(key, target, state)
-        aim = self.acceptance.astype(state.position.dtype)
         rate = info.stats["acceptance_rate"]
-        tuning = tune(state.tuning, self.preconditioner, state.position, rate, aim, i, n)
-        return eqx.tree_at(lambda s: s.tuning, state, tuning), info
+        return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info
 
     def position(self, state: UnderdampedState) -> Vector:
         """Where the chain is."""

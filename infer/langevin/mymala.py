@@ -10,6 +10,7 @@ from infer.core.checks import fraction, positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import Diagonal
+from infer.geometry.warmup import tuned
 from infer.langevin import proximal
 from infer.langevin.transition import LangevinState
 
@@ -80,7 +81,7 @@ class MYMALA(AbstractSampler):
         """One transition, after which step size and M are tuned."""
         state, info = self.step(key, target, state)
         rate = info.stats["acceptance_rate"]
-        state = proximal.tuned(state, self.preconditioner, rate, self.acceptance, i, n)
+        state = tuned(state, self.preconditioner, rate, self.acceptance, i, n)
         return state, info
 
     def position(self, state: LangevinState) -> Vector:

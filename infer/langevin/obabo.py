@@ -7,13 +7,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from infer.core.algorithm import AbstractSampler, Info
 from infer.core.checks import optional_positive, positive
 from infer.core.target import Target
-from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
+from infer.core.types import PRNGKey, Scalar
+from infer.geometry.scale import AbstractPreconditioner, Diagonal
 from infer.langevin.stability import check_below
-from infer.langevin.underdamped import UnderdampedState, begin, go, moved, warm
+from infer.langevin.underdamped import AbstractUnderdamped, UnderdampedState, moved
 
 
 def obabo_with(
@@ -37,7 +36,7 @@ def obabo(key: PRNGKey, target: Target, state: UnderdampedState) -> tuple[Underd
     return obabo_with((noise[0], noise[1]), target, state)
 
 
-class OBABO(AbstractSampler):
+class OBABO(AbstractUnderdamped):
     """Underdamped Langevin dynamics: a leapfrog step between two halves of friction.
 
         v <- c v + sqrt(1 - c^2) noise    O,   c = exp(-friction h / 2)
@@ -68,39 +67,18 @@ class OBABO(AbstractSampler):
     friction: Scalar = eqx.field(converter=positive("friction", 0.3), default=0.3)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-4), default=5e-4)
-    exact_target: ClassVar[bool] = True
-    adjusted: ClassVar[bool] = False
     bias_order: ClassVar[int | None] = 2
-    default_warmup: ClassVar[int] = 2000
-    default_steps: ClassVar[int] = 8000
     source: ClassVar[str] = (
         "Bussi, Parrinello. Accurate sampling using Langevin dynamics. Physical Review E 75, "
         "056707, 2007."
     )
 
     def __check_init__(self) -> None:
-        """Refuse what could only fail later."""
-        check_preconditioner(self.preconditioner, "OBABO")
+        """Refuse a step size that is not stable."""
         check_below("OBABO", self.step_size, 2.0, 0.3)
 
-    def init(self, key: PRNGKey, target: Target) -> UnderdampedState:
-        """The state at `target.initial(key)`, with a velocity."""
-        return begin(key, target, self.preconditioner, self.step_size, self.friction)
-
-    def step(
+    def scheme(
         self, key: PRNGKey, target: Target, state: UnderdampedState
-    ) -> tuple[UnderdampedState, Info]:
-        """One step."""
-        return go(obabo, key, target, state, self.step_size, self.energy_error)
-
-    def adapt(
-        self, key: PRNGKey, target: Target, state: UnderdampedState, i: Count, n: Count
-    ) -> tuple[UnderdampedState, Info]:
-        """One step, after which step size and preconditioner are tuned."""
-        return warm(
-            obabo, key, target, state, self.preconditioner, self.step_size, self.energy_error, i, n
-        )
-
-    def position(self, state: UnderdampedState) -> Vector:
-        """Where the chain is."""
-        return state.position
+    ) -> tuple[UnderdampedState, Scalar]:
+        """One step and its energy error."""
+        return obabo(key, target, state)

@@ -10,6 +10,7 @@ from infer.core.checks import positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import Diagonal
+from infer.geometry.warmup import tuned
 from infer.langevin import proximal
 from infer.langevin.transition import ACCEPTANCE, LangevinState
 
@@ -81,7 +82,7 @@ class PGLA(AbstractSampler):
         """One adjusted transition, after which its step size and M are tuned."""
         state, rate = proximal.exact_step(key, target, state, jnp.asarray(SMOOTHING))
         aim = jnp.asarray(ACCEPTANCE)
-        state = proximal.tuned(state, self.preconditioner, rate, aim, i, n)
+        state = tuned(state, self.preconditioner, rate, aim, i, n)
         return state, Info(-state.log_prob, jnp.asarray(1), {"acceptance_rate": rate})
 
     def position(self, state: LangevinState) -> Vector:

@@ -22,7 +22,7 @@ def MirroredLangevin(
 
     Args:
         step_size: h, in (0, 2), in units of the preconditioner.
-        preconditioner: `Diagonal()`, the default, or `Dense()`.
+        preconditioner: `Diagonal()`, the default, `Dense()` or `Fixed(covariance)`.
 
     Source: Hsieh, Kavis, Rolland and Cevher, Mirrored Langevin dynamics, NeurIPS 2018.
     """
@@ -45,7 +45,7 @@ def MultiplicativeLangevin(
 
     Args:
         step_size: e, > 0 (below 2 unadjusted), in units of the preconditioner, relative to x.
-        preconditioner: `Diagonal()`, the default, or `Dense()`, of log x.
+        preconditioner: `Diagonal()`, the default, `Dense()` or `Fixed(covariance)`, of log x.
         adjusted: with an acceptance test.
 
     Limits: other sites of a target keep the map of their support and take plain Langevin steps on

@@ -9,9 +9,8 @@ from jax.core import Tracer
 
 from infer.core.composite import blunted, check_real, prox, pull, smoothing_gap, terms_of
 from infer.core.target import Target
-from infer.core.types import Count, PRNGKey, Scalar, Vector
+from infer.core.types import PRNGKey, Scalar, Vector
 from infer.geometry.scale import Diagonal
-from infer.geometry.warmup import tune
 from infer.langevin.transition import LangevinState, adjusted_step, begin
 
 NATS = 1.0  # of smoothing in one coordinate, above which a warning is due
@@ -63,15 +62,6 @@ def exact_step(
     """The move of MYULA with an acceptance test on f + g."""
     t = widths(state, lam)
     return adjusted_step(key, blunted(target), state, lambda z: pull(target, z, t))
-
-
-def tuned(
-    state: LangevinState, preconditioner: Diagonal, rate: Scalar, aim: Scalar, i: Count, n: Count
-) -> LangevinState:
-    """The state after warm-up iteration i of n."""
-    aim = aim.astype(state.position.dtype)
-    tuning = tune(state.tuning, preconditioner, state.position, rate, aim, i, n)
-    return LangevinState(state.position, state.log_prob, state.score, tuning)
 
 
 def gap(target: Target, state: LangevinState, lam: Scalar) -> Scalar:

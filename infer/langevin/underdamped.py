@@ -8,17 +8,18 @@ its noise does not account for: less it, exponentiated, is the probability with 
 accept the step.
 """
 
-from collections.abc import Callable
+from abc import abstractmethod
+from typing import ClassVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from infer.core.algorithm import Info
+from infer.core.algorithm import AbstractSampler, Info
 from infer.core.linalg import Moments, empty_moments
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.geometry.scale import AbstractPreconditioner, Scale
+from infer.geometry.scale import AbstractPreconditioner, Scale, check_preconditioner
 from infer.geometry.warmup import CALM, Tuning, calmness, long_window, settled, tune, untuned
 
 FIRST_STEP = 0.1  # where the step size is left to warm-up
@@ -35,9 +36,6 @@ class UnderdampedState(eqx.Module):
     friction: Scalar
     tuning: Tuning
     scores: Moments
-
-
-Scheme = Callable[[PRNGKey, Target, UnderdampedState], tuple[UnderdampedState, Scalar]]
 
 
 def begin(
@@ -86,66 +84,94 @@ def limit_of(step_size: Scalar | None, energy_error: Scalar, like: Vector) -> Sc
     return 1 + 10 * jnp.sqrt(like.shape[0] * energy_error.astype(like.dtype))
 
 
-def go(
-    scheme: Scheme,
-    key: PRNGKey,
-    target: Target,
-    state: UnderdampedState,
-    step_size: Scalar | None,
-    energy_error: Scalar,
-) -> tuple[UnderdampedState, Info]:
-    """One recorded step of an unadjusted scheme.
+class AbstractUnderdamped(AbstractSampler):
+    """An unadjusted scheme of underdamped Langevin dynamics, run with a refusal of wild steps.
 
-    A step beyond the limit is refused and the velocity turned around. One without a finite density
-    is left to the loop, which counts it.
+    A method is its `scheme`, its defaults and what it refuses; everything else is here.
+
+    Attributes:
+        step_size: h, > 0, kept as it is, or None to have warm-up tune it to `energy_error`.
+        friction: > 0.
+        preconditioner: of M = L L^T.
+        energy_error: variance of the energy error per dimension that a tuned step size aims at.
     """
-    new, error = scheme(key, target, state)
-    diverged = ~(jnp.abs(error) <= limit_of(step_size, energy_error, state.position))
-    refused = diverged & jnp.isfinite(new.log_prob)
-    new = jax.tree.map(lambda a, b: jnp.where(refused, b, a), new, turned(state))
-    stats = {"energy_error": error, "diverging": diverged, "step_size": state.tuning.step_size}
-    return new, Info(-new.log_prob, jnp.asarray(1), stats)
 
+    step_size: eqx.AbstractVar[Scalar | None]
+    friction: eqx.AbstractVar[Scalar]
+    preconditioner: eqx.AbstractVar[AbstractPreconditioner]
+    energy_error: eqx.AbstractVar[Scalar]
+    exact_target: ClassVar[bool] = True
+    adjusted: ClassVar[bool] = False
+    default_warmup: ClassVar[int] = 2000
+    default_steps: ClassVar[int] = 8000
 
-def warm(
-    scheme: Scheme,
-    key: PRNGKey,
-    target: Target,
-    state: UnderdampedState,
-    preconditioner: AbstractPreconditioner,
-    step_size: Scalar | None,
-    energy_error: Scalar,
-    i: Count,
-    n: Count,
-) -> tuple[UnderdampedState, Info]:
-    """Warm-up iteration i of n of an unadjusted scheme.
+    def __check_init__(self) -> None:
+        """Refuse what is no preconditioner."""
+        check_preconditioner(self.preconditioner, type(self).__name__)
 
-    The step size aims at an energy error of variance `energy_error` per dimension, and the last
-    iteration hands over to the fixed one, if any. M is guessed from draws and scores until the last
-    window, in which it is learned from the draws. Steps are refused as if their size were tuned,
-    and where density or gradient is not finite.
-    """
-    new, error = scheme(key, target, state)
-    d = state.position.shape[0]
-    usable = jnp.isfinite(new.log_prob) & jnp.all(jnp.isfinite(new.score))
-    error = jnp.where(usable, error, jnp.inf)
-    take = jnp.abs(error) <= limit_of(None, energy_error, state.position)
-    new = jax.tree.map(lambda a, b: jnp.where(take, a, b), new, turned(state))
-    calm = calmness(error, d, energy_error)
-    aim = jnp.asarray(CALM, new.position.dtype)
-    collecting, ending = long_window(i, n)
-    scores = jax.tree.map(
-        lambda a, b: jnp.where(collecting, a, b), state.scores.add(new.score), state.scores
-    )
+    @abstractmethod
+    def scheme(
+        self, key: PRNGKey, target: Target, state: UnderdampedState
+    ) -> tuple[UnderdampedState, Scalar]:
+        """One step of the scheme and its energy error."""
 
-    def learn(moments: Moments, before: Scale) -> Scale:
-        early = preconditioner.guess(moments, scores, before)
-        late = preconditioner.learn(moments, before)
-        return jax.tree.map(lambda a, b: jnp.where(2 * i < n, a, b), early, late)
+    def init(self, key: PRNGKey, target: Target) -> UnderdampedState:
+        """The state at `target.initial(key)`, with a velocity."""
+        return begin(key, target, self.preconditioner, self.step_size, self.friction)
 
-    tuning = tune(state.tuning, preconditioner, new.position, calm, aim, i, n, long_window, learn)
-    fresh = empty_moments(new.position, dense=False)
-    scores = jax.tree.map(lambda a, b: jnp.where(ending, a, b), fresh, scores)
-    new = eqx.tree_at(lambda s: s.scores, new, scores)
-    new = eqx.tree_at(lambda s: s.tuning, new, settled(tuning, step_size, i, n))
-    return new, Info(-new.log_prob, jnp.asarray(1), {"diverging": ~take})
+    def step(
+        self, key: PRNGKey, target: Target, state: UnderdampedState
+    ) -> tuple[UnderdampedState, Info]:
+        """One recorded step.
+
+        One beyond the limit is refused and the velocity turned around. One without a finite density
+        is left to the loop, which counts it.
+        """
+        new, error = self.scheme(key, target, state)
+        limit = limit_of(self.step_size, self.energy_error, state.position)
+        diverged = ~(jnp.abs(error) <= limit)
+        refused = diverged & jnp.isfinite(new.log_prob)
+        new = jax.tree.map(lambda a, b: jnp.where(refused, b, a), new, turned(state))
+        stats = {"energy_error": error, "diverging": diverged, "step_size": state.tuning.step_size}
+        return new, Info(-new.log_prob, jnp.asarray(1), stats)
+
+    def adapt(
+        self, key: PRNGKey, target: Target, state: UnderdampedState, i: Count, n: Count
+    ) -> tuple[UnderdampedState, Info]:
+        """Warm-up iteration i of n.
+
+        The step size aims at an energy error of variance `energy_error` per dimension, and the last
+        iteration hands over to the fixed one, if any. M is guessed from draws and scores until the
+        last window, in which it is learned from the draws. Steps are refused as if their size were
+        tuned, and where density or gradient is not finite.
+        """
+        new, error = self.scheme(key, target, state)
+        d = state.position.shape[0]
+        usable = jnp.isfinite(new.log_prob) & jnp.all(jnp.isfinite(new.score))
+        error = jnp.where(usable, error, jnp.inf)
+        take = jnp.abs(error) <= limit_of(None, self.energy_error, state.position)
+        new = jax.tree.map(lambda a, b: jnp.where(take, a, b), new, turned(state))
+        calm = calmness(error, d, self.energy_error)
+        aim = jnp.asarray(CALM, new.position.dtype)
+        collecting, ending = long_window(i, n)
+        scores = jax.tree.map(
+            lambda a, b: jnp.where(collecting, a, b), state.scores.add(new.score), state.scores
+        )
+
+        def learn(moments: Moments, before: Scale) -> Scale:
+            early = self.preconditioner.guess(moments, scores, before)
+            late = self.preconditioner.learn(moments, before)
+            return jax.tree.map(lambda a, b: jnp.where(2 * i < n, a, b), early, late)
+
+        tuning = tune(
+            state.tuning, self.preconditioner, new.position, calm, aim, i, n, long_window, learn
+        )
+        fresh = empty_moments(new.position, dense=False)
+        scores = jax.tree.map(lambda a, b: jnp.where(ending, a, b), fresh, scores)
+        new = eqx.tree_at(lambda s: s.scores, new, scores)
+        new = eqx.tree_at(lambda s: s.tuning, new, settled(tuning, self.step_size, i, n))
+        return new, Info(-new.log_prob, jnp.asarray(1), {"diverging": ~take})
+
+    def position(self, state: UnderdampedState) -> Vector:
+        """Where the chain is."""
+        return state.position
