@@ -69,8 +69,14 @@ from infer.diagnostics.mmd import mmd_floor as mmd_floor
 from infer.diagnostics.mmd import mmd_squared as mmd_squared
 from infer.diagnostics.variance import variance_ratio as variance_ratio
 from infer.diagnostics.variance import variance_ratio_floor as variance_ratio_floor
+from infer.external.adjusted_mclmc import AdjustedMCLMC as AdjustedMCLMC
+from infer.external.elliptical_slice import EllipticalSlice as EllipticalSlice
+from infer.external.ghmc import GHMC as GHMC
 from infer.external.hmc import HMC as HMC
+from infer.external.mclmc import MCLMC as MCLMC
 from infer.external.nuts import NUTS as NUTS
+from infer.external.slice_sampling import SliceSampling as SliceSampling
+from infer.external.tempered_smc import TemperedSMC as TemperedSMC
 from infer.families.gaussian import FullRank as FullRank
 from infer.families.gaussian import MeanField as MeanField
 from infer.families.low_rank import LowRank as LowRank

@@ -19,7 +19,7 @@ from infer.core.posterior import Particles
 from infer.core.target import Target
 from infer.diagnostics.chains import rhat
 from infer.diagnostics.score import MEAN_UNIT, SD_UNIT
-from infer.external.hamiltonian import require_blackjax
+from infer.external.adapter import require_blackjax
 from infer.external.walkers import Walkers
 from infer.judgement import settled_draws
 from infer.modes import mode_search

@@ -14,7 +14,7 @@ from infer import verdict as rule
 from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
 from infer.core.evidence import Evidence, Verdict
 from infer.core.keys import Use, address
-from infer.core.outcome import Outcome
+from infer.core.outcome import Ending, Outcome
 from infer.core.posterior import AbstractDistribution, AbstractGenerator, Particles, Posterior
 from infer.core.stopping import AbstractStopping, LossSettled, Record
 from infer.core.target import Target
@@ -213,7 +213,7 @@ def _judge_states(
         first = rule.Sample(
             z[:1], log_prob[:1], score[:1], None, names, independent=True, hint=hint
         )
-        evidence = rule.judge_particles(first, _at_rest(stopping, record))
+        evidence = rule.judge_particles(first, _at_rest(stopping, record), algorithm.weighs_modes)
     else:
         z, log_q = _fresh(stacked, key, restarts, draws)
         log_prob = log_density(target, z)
@@ -256,9 +256,10 @@ def _judge_distribution(
 
 
 def _at_rest(stopping: AbstractStopping, record: Record) -> bool:
-    """Had the loss settled, by the rule of the run if it has one for losses?"""
-    rule = stopping if isinstance(stopping, LossSettled) else LossSettled()
-    return rule.came_to_rest(record)
+    """Had the loss settled, however short the run, or did another rule end it?"""
+    if isinstance(stopping, LossSettled):
+        return stopping.came_to_rest(record)
+    return bool(record) and stopping.look(record, 1) is Ending.CONVERGED
 
 
 def settled_draws(algorithm: AbstractApproximator, trail: Trail, key: PRNGKey) -> np.ndarray:

@@ -131,14 +131,16 @@ def account(outcome: Outcome, alive: int, steps: int) -> Evidence:
     return Evidence("outcome", float(outcome.steps), "", status, meaning)
 
 
-def judge_particles(sample: Sample, is_settled: bool) -> tuple[Evidence, ...]:
+def judge_particles(
+    sample: Sample, is_settled: bool, weighs_modes: bool = False
+) -> tuple[Evidence, ...]:
     """The default rule for a set of particles (1, n, d), and what only particles are asked."""
     evidence = judge(sample)
     measured = any(e.name == "score regression" for e in evidence)
     _, n, d = sample.z.shape
     evidence += _particles(n, d, is_settled)
     if measured:
-        evidence += (_groups(sample.z[0]),)
+        evidence += (_groups(sample.z[0], weighed=weighs_modes),)
     if measured and d <= LARGE:
         evidence += (_stein(sample),)
     return evidence
@@ -180,7 +182,7 @@ def judge_generated(sample: Sample) -> tuple[Evidence, ...]:
     return evidence
 
 
-def _groups(z: np.ndarray, what: str = "particles") -> Evidence:
+def _groups(z: np.ndarray, what: str = "particles", weighed: bool = False) -> Evidence:
     """Do the points sit in modes so far apart that none can have crossed from one to another?"""
     gap = widest_gap(z)
     apart = gap.width > gap.limit
@@ -192,7 +194,15 @@ def _groups(z: np.ndarray, what: str = "particles") -> Evidence:
             "come from the start, not from the posterior. Believe what is said of each group, not "
             "means and probabilities over all of them"
         )
+    if apart and weighed:
+        more, fewer = gap.shares
+        meaning = (
+            f"the {what} form separate groups, {more:.0%} and {fewer:.0%} of them, by their "
+            "weights: another key, or chains=4, shows how sure these shares are"
+        )
     limit, status = f"<= {gap.limit:.2g}", "suspect" if apart else "ok"
+    if weighed:
+        status = "info"
     return Evidence("separate groups", gap.width, limit, status, meaning)
 
 

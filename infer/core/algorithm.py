@@ -84,6 +84,7 @@ class AbstractApproximator(eqx.Module):
         exact_target: True if the method needs the density on all rows at every step.
         particles: True if the answer is a set of particles: they are the draws, and the loss says
             nothing about which of several sets is best.
+        weighs_modes: True if the shares of particles in separate modes come from the density.
         generates: True if the answer can be drawn from but has no density.
         most_dims: the most unconstrained coordinates that it serves, or None.
         default_steps: the most steps it takes.
@@ -96,6 +97,7 @@ class AbstractApproximator(eqx.Module):
     default_steps: eqx.AbstractClassVar[int]
     source: eqx.AbstractClassVar[str]
     stopping: eqx.AbstractVar[AbstractStopping | None]
+    weighs_modes: ClassVar[bool] = False
     generates: ClassVar[bool] = False
     most_dims: ClassVar[int | None] = None
     default_warmup: ClassVar[int] = 0

@@ -1,6 +1,6 @@
 """Hamiltonian Monte Carlo, by BlackJAX's kernel, warmed up and run by our loop."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -8,18 +8,12 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array
 
-from infer.core.algorithm import AbstractSampler, Info
+from infer.core.algorithm import Info
 from infer.core.checks import fraction, positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.external.hamiltonian import (
-    HamiltonianState,
-    advance,
-    begin,
-    info_of,
-    require_blackjax,
-)
-from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
+from infer.external.adapter import AbstractBlackJAX, KernelState, hamiltonian, trajectory_info
+from infer.geometry.scale import AbstractPreconditioner, Diagonal
 from infer.geometry.warmup import tuned
 
 
@@ -29,7 +23,7 @@ def _leapfrogs(n: int | Array) -> Array:
     return jnp.asarray(n, jnp.int32)
 
 
-class HMC(AbstractSampler):
+class HMC(AbstractBlackJAX):
     """Hamiltonian Monte Carlo with trajectories of random length, up to a longest one.
 
     The number of leapfrog steps is uniform on 1, ..., `n_leapfrog`: a fixed one comes back to where
@@ -49,7 +43,6 @@ class HMC(AbstractSampler):
     step_size: Scalar = eqx.field(converter=positive("step_size", 1.0), default=1.0)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.8), default=0.8)
-    exact_target: ClassVar[bool] = True
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
@@ -57,34 +50,25 @@ class HMC(AbstractSampler):
         "Neal. MCMC using Hamiltonian dynamics. Handbook of Markov Chain Monte Carlo, 2011."
     )
 
-    def __check_init__(self) -> None:
-        """Say what to install; refuse what could only fail later."""
-        require_blackjax("HMC")
-        check_preconditioner(self.preconditioner, "HMC")
+    def begin(self, key: PRNGKey, target: Target, z: Vector) -> Any:
+        """Position, density and score."""
+        return hamiltonian(target, z)
 
-    def init(self, key: PRNGKey, target: Target) -> HamiltonianState:
-        """The state at `target.initial(key)`."""
-        return begin(key, target, self.preconditioner, self.step_size)
-
-    def step(
-        self, key: PRNGKey, target: Target, state: HamiltonianState
-    ) -> tuple[HamiltonianState, Info]:
+    def move(self, key: PRNGKey, target: Target, state: KernelState) -> tuple[Any, Info]:
         """One trajectory."""
         from blackjax.mcmc import hmc
 
         key_length, key_move = jax.random.split(key)
         length = jax.random.randint(key_length, (), 1, self.n_leapfrog + 1)
-        state, info = advance(hmc.build_kernel(), key_move, target, state, length)
-        return state, info_of(state, info, {})
+        kernel: Any = hmc.build_kernel()
+        e, covariance = state.tuning.step_size, state.tuning.scale.covariance
+        inner, info = kernel(key_move, state.inner, target.log_prob, e, covariance, length)
+        return inner, trajectory_info(state, inner, info, {})
 
     def adapt(
-        self, key: PRNGKey, target: Target, state: HamiltonianState, i: Count, n: Count
-    ) -> tuple[HamiltonianState, Info]:
+        self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
+    ) -> tuple[KernelState, Info]:
         """One trajectory, after which step size and mass matrix are tuned."""
         state, info = self.step(key, target, state)
         rate = info.stats["acceptance_rate"]
         return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info
-
-    def position(self, state: HamiltonianState) -> Vector:
-        """Where the chain is."""
-        return state.position

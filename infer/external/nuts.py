@@ -1,25 +1,19 @@
 """The no-U-turn sampler, by BlackJAX's kernel, warmed up and run by our loop."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 
-from infer.core.algorithm import AbstractSampler, Info
+from infer.core.algorithm import Info
 from infer.core.checks import check_count, fraction, positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.external.hamiltonian import (
-    HamiltonianState,
-    advance,
-    begin,
-    info_of,
-    require_blackjax,
-)
-from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
+from infer.external.adapter import AbstractBlackJAX, KernelState, hamiltonian, trajectory_info
+from infer.geometry.scale import AbstractPreconditioner, Diagonal
 from infer.geometry.warmup import tuned
 
 
-class NUTS(AbstractSampler):
+class NUTS(AbstractBlackJAX):
     """The no-U-turn sampler: Hamiltonian trajectories that stop where they would turn back.
 
     The reference for posteriors of up to some thousand dimensions. Warm-up tunes the step size to
@@ -41,7 +35,6 @@ class NUTS(AbstractSampler):
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.8), default=0.8)
     max_doublings: int = eqx.field(static=True, default=10)
-    exact_target: ClassVar[bool] = True
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
@@ -51,32 +44,27 @@ class NUTS(AbstractSampler):
     )
 
     def __check_init__(self) -> None:
-        """Say what to install; refuse what could only fail later."""
-        require_blackjax("NUTS")
-        check_preconditioner(self.preconditioner, "NUTS")
+        """Refuse what could only fail later."""
         check_count("NUTS", "max_doublings", self.max_doublings, 10)
 
-    def init(self, key: PRNGKey, target: Target) -> HamiltonianState:
-        """The state at `target.initial(key)`."""
-        return begin(key, target, self.preconditioner, self.step_size)
+    def begin(self, key: PRNGKey, target: Target, z: Vector) -> Any:
+        """Position, density and score."""
+        return hamiltonian(target, z)
 
-    def step(
-        self, key: PRNGKey, target: Target, state: HamiltonianState
-    ) -> tuple[HamiltonianState, Info]:
+    def move(self, key: PRNGKey, target: Target, state: KernelState) -> tuple[Any, Info]:
         """One trajectory."""
         from blackjax.mcmc import nuts
 
-        state, info = advance(nuts.build_kernel(), key, target, state, self.max_doublings)
-        return state, info_of(state, info, {"tree_depth": info.num_trajectory_expansions})
+        kernel: Any = nuts.build_kernel()
+        e, covariance = state.tuning.step_size, state.tuning.scale.covariance
+        inner, info = kernel(key, state.inner, target.log_prob, e, covariance, self.max_doublings)
+        depth = {"tree_depth": info.num_trajectory_expansions}
+        return inner, trajectory_info(state, inner, info, depth)
 
     def adapt(
-        self, key: PRNGKey, target: Target, state: HamiltonianState, i: Count, n: Count
-    ) -> tuple[HamiltonianState, Info]:
+        self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
+    ) -> tuple[KernelState, Info]:
         """One trajectory, after which step size and mass matrix are tuned."""
         state, info = self.step(key, target, state)
         rate = info.stats["acceptance_rate"]
         return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info
-
-    def position(self, state: HamiltonianState) -> Vector:
-        """Where the chain is."""
-        return state.position

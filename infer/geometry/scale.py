@@ -29,6 +29,12 @@ class Scale(eqx.Module):
         """L v: standard noise becomes noise with covariance M."""
         return self.factor @ noise if self.factor.ndim == 2 else self.factor * noise
 
+    def whiten(self, z: Vector) -> Vector:
+        """L^-1 z: covariance M becomes the identity."""
+        if self.factor.ndim == 2:
+            return jax.scipy.linalg.solve_triangular(self.factor, z, lower=True)
+        return z / self.factor
+
     def whiten_score(self, score: Vector) -> Vector:
         """L^T v: a gradient in the coordinates L^-1 z."""
         return score @ self.factor if self.factor.ndim == 2 else self.factor * score

@@ -83,15 +83,35 @@ def window(i: Count, n: Count) -> tuple[Flag, Flag]:
     return collecting, ending & collecting
 
 
-def long_window(i: Count, n: Count) -> tuple[Flag, Flag]:
-    """The same for methods of one gradient per iteration, whose neighboring draws are alike.
+def shares(*percent: int) -> Schedule:
+    """The same for methods of few gradients per iteration, whose neighboring draws are alike.
 
-    Few windows, each a share of the warm-up: they end at 10, 20, 40 and 90 % of it, after 5 % for
-    the step size alone; step size alone where n < 100.
+    Few windows, which end at these shares of the warm-up, after 5 % for the step size alone; step
+    size alone where n < 100.
     """
-    ends = (n * jnp.asarray([10, 20, 40, 90])) // 100
-    collecting = (i >= n // 20) & (i < ends[-1]) & (n >= 100)
-    return collecting, jnp.any(i + 1 == ends) & collecting
+
+    def schedule(i: Count, n: Count) -> tuple[Flag, Flag]:
+        ends = (n * jnp.asarray(percent)) // 100
+        collecting = (i >= n // 20) & (i < ends[-1]) & (n >= 100)
+        return collecting, jnp.any(i + 1 == ends) & collecting
+
+    return schedule
+
+
+long_window = shares(10, 20, 40, 90)
+
+
+def by_scores_first(
+    preconditioner: AbstractPreconditioner, scores: Moments, i: Count, n: Count
+) -> Learn:
+    """M guessed from draws and scores in the first half of warm-up, learned from draws later."""
+
+    def learn(moments: Moments, before: Scale) -> Scale:
+        early = preconditioner.guess(moments, scores, before)
+        late = preconditioner.learn(moments, before)
+        return jax.tree.map(lambda a, b: jnp.where(2 * i < n, a, b), early, late)
+
+    return learn
 
 
 def tune(

@@ -19,8 +19,17 @@ from infer.core.algorithm import AbstractSampler, Info
 from infer.core.linalg import Moments, empty_moments
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.geometry.scale import AbstractPreconditioner, Scale, check_preconditioner
-from infer.geometry.warmup import CALM, Tuning, calmness, long_window, settled, tune, untuned
+from infer.geometry.scale import AbstractPreconditioner, check_preconditioner
+from infer.geometry.warmup import (
+    CALM,
+    Tuning,
+    by_scores_first,
+    calmness,
+    long_window,
+    settled,
+    tune,
+    untuned,
+)
 
 FIRST_STEP = 0.1  # where the step size is left to warm-up
 DIVERGED = 1000.0  # an energy error beyond which a fixed step counts as divergent, as in HMC
@@ -157,12 +166,7 @@ class AbstractUnderdamped(AbstractSampler):
         scores = jax.tree.map(
             lambda a, b: jnp.where(collecting, a, b), state.scores.add(new.score), state.scores
         )
-
-        def learn(moments: Moments, before: Scale) -> Scale:
-            early = self.preconditioner.guess(moments, scores, before)
-            late = self.preconditioner.learn(moments, before)
-            return jax.tree.map(lambda a, b: jnp.where(2 * i < n, a, b), early, late)
-
+        learn = by_scores_first(self.preconditioner, scores, i, n)
         tuning = tune(
             state.tuning, self.preconditioner, new.position, calm, aim, i, n, long_window, learn
         )

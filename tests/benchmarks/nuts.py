@@ -54,8 +54,7 @@ def by_hand(target: infer.Target, keys: jax.Array, states: Any, draws: int) -> A
         return jax.lax.scan(body, start, jax.random.split(key, draws))[1]
 
     tuning = states.tuning
-    start = HMCState(states.position, states.log_prob, states.score)
-    return jax.vmap(chain)(keys, start, tuning.step_size, tuning.scale.covariance)
+    return jax.vmap(chain)(keys, states.inner, tuning.step_size, tuning.scale.covariance)
 
 
 def run() -> list[dict[str, Any]]:

@@ -1,0 +1,100 @@
+"""Slice sampling along random directions, by BlackJAX's kernel."""
+
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from infer.core.algorithm import Info
+from infer.core.checks import check_count, positive
+from infer.core.target import Target
+from infer.core.types import Count, PRNGKey, Scalar, Vector
+from infer.external.adapter import AbstractBlackJAX, KernelState
+from infer.geometry.scale import AbstractPreconditioner, Diagonal
+from infer.geometry.warmup import tune
+
+
+class SliceSampling(AbstractBlackJAX):
+    """Slice sampling along random lines: exact, with densities alone, no gradients, no step size.
+
+        z <- a uniform draw from the part of the line z + t L u where log p >= log p(z) + log U
+
+    with u a random unit vector, U uniform on (0, 1), M = L L^T. Warm-up learns M; then there is
+    nothing to tune. For densities that cannot be differentiated, or jump, in few dimensions: it
+    needs some times d moves for an independent draw, where gradient methods need few. Cost per
+    step: `moves` times some 5 evaluations of the density (recorded as `n_evaluations`); chains wait
+    for one another.
+
+    Args:
+        width: of the first bracket around z, > 0, in standard deviations; it is stepped out by as
+            much, at most ten times, while its ends lie in the slice.
+        preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
+        moves: lines per step, >= 1.
+
+    Source: Neal, Annals of Statistics 31(3), 2003; the kernel is BlackJAX's.
+    """
+
+    width: Scalar = eqx.field(converter=positive("width", 3.0), default=3.0)
+    preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
+    moves: int = eqx.field(static=True, default=10)
+    adjusted: ClassVar[bool] = True
+    default_warmup: ClassVar[int] = 1000
+    default_steps: ClassVar[int] = 1000
+    source: ClassVar[str] = "Neal. Slice sampling. Annals of Statistics 31(3), 2003."
+
+    @property
+    def step_size(self) -> Scalar:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """`width`."""
+        return self.width
+
+    def __check_init__(self) -> None:
+        """Refuse what could only fail later."""
+        check_count("SliceSampling", "moves", self.moves, 10)
+
+    def begin(self, key: PRNGKey, target: Target, z: Vector) -> Any:
+        """Position and density."""
+        from blackjax.mcmc import slice as slices
+
+        return slices.init(z, target.log_prob)
+
+    def move(self, key: PRNGKey, target: Target, state: KernelState) -> tuple[Any, Info]:
+        """`moves` lines, one after the other."""
+        from blackjax.mcmc import slice as slices
+
+        scale = state.tuning.scale
+        kernel: Any = slices.build_kernel(slices.stepping_out)
+
+        def along(key: PRNGKey, z: Vector, log_prob: Any) -> Any:
+            noise = jax.random.normal(key, z.shape, z.dtype)
+            direction = scale.color(noise / jnp.linalg.norm(noise))
+
+            def at(t: Scalar) -> tuple[Any, bool]:
+                moved = z + t.astype(z.dtype) * direction
+                return slices.SliceState(moved, log_prob(moved)), True
+
+            return at
+
+        def body(i: Array, loop: tuple[Any, Count]) -> tuple[Any, Count]:
+            inner, evaluations = loop
+            inner, info = kernel(
+                jax.random.fold_in(key, i), inner, target.log_prob, along, state.tuning.step_size
+            )
+            spent = 2 + info.num_expansions + info.num_shrink
+            return inner, evaluations + spent.astype(jnp.int32)
+
+        first = (state.inner, jnp.zeros((), jnp.int32))
+        inner, evaluations = jax.lax.fori_loop(0, self.moves, body, first)
+        return inner, Info(-inner.logdensity, jnp.asarray(0), {"n_evaluations": evaluations})
+
+    def adapt(
+        self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
+    ) -> tuple[KernelState, Info]:
+        """One step, after which M is learned at the end of a window."""
+        state, info = self.step(key, target, state)
+        level = jnp.ones((), state.position.dtype)
+        tuning = tune(state.tuning, self.preconditioner, state.position, level, level, i, n)
+        return KernelState(
+            state.inner, eqx.tree_at(lambda t: t.step_size, tuning, state.tuning.step_size)
+        ), info
