@@ -38,7 +38,7 @@ class AdjustedMCLMC(AbstractBlackJAX):
     Source: Robnik, Cohn-Gordon and Seljak, arXiv:2503.01707, 2025; the kernel is BlackJAX's.
     """
 
-    length: Scalar = eqx.field(converter=positive("length", 1.5), default=1.5)
+    length: Scalar = eqx.field(converter=positive("length", 2.0), default=2.0)
     step_size: Scalar | None = eqx.field(
         converter=optional_positive("step_size", 1.0), default=None
     )
