@@ -16,12 +16,12 @@ from blackjax.mcmc.integrators import IntegratorState
 
 import infer
 
-CHAINS, WARMUP, REPEATS = 4, 500, 9
+CHAINS, WARMUP, REPEATS = 4, 500, 5
 NOTE = (
-    "Both sides start from the same tuned states and keep position, density and the statistics that "
-    "`infer` records; the scan by hand draws other random numbers, so trajectories of random length "
-    "are compared per gradient. Medians of 9 interleaved repeats, compilation apart; `infer.fit` "
-    "with the chunks that it chooses."
+    "Both sides start from the same tuned states and keep position, density and the statistics "
+    "that `infer` records; the scan by hand draws other random numbers, so trajectories of random "
+    "length are compared per gradient. Medians of interleaved repeats, compilation apart; "
+    "`infer.fit` with the chunks that it chooses."
 )
 
 
@@ -160,6 +160,7 @@ def run() -> list[dict[str, Any]]:
             ours_row["ratio per gradient"] = (
                 ours_row["us per gradient"] / hand_row["us per gradient"]
             )
+            print(ours_row, flush=True)
     return rows
 
 

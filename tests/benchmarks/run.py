@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs" / "benchmarks.md"
 CASES = {
     "vi": "Variational inference: the second fit of a session",
-    "nuts": "NUTS: the sampling phase",
+    "external": "BlackJAX: the sampling phase of its kernels",
     "svgd": "SVGD: one step",
     "gaussian": "Gaussian VI: time to the best Gaussian",
     "langevin": "Langevin: time of a step, gradients to a given error",
