@@ -1,5 +1,6 @@
 """Evidence on chains alone: mixing, energies, and what the step of an unadjusted sampler does."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -38,6 +39,20 @@ def mixing(z: np.ndarray, names: list[str], blind: bool = False) -> tuple[Eviden
         Evidence("R-hat", value, "<= 1.05 ok, > 1.3 failed", between, text),
         Evidence("bulk ESS", size, ">= 100", enough, draws),
     )
+
+
+def or_jumps(evidence: Evidence) -> Evidence:
+    """The same of a method without gradients, whose density may have jumps.
+
+    Scores that do not fit the draws then say that one of the two is wrong, not which.
+    """
+    if evidence.name != "score regression" or evidence.status != "failed":
+        return evidence
+    meaning = evidence.meaning.rstrip(".") + (
+        ". Unless the density jumps or has kinks, which its gradient does not show: then the scores "
+        "say nothing of the draws"
+    )
+    return dataclasses.replace(evidence, status="suspect", meaning=meaning)
 
 
 def divergences(count: int, draws: int) -> Evidence:

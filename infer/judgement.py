@@ -161,6 +161,8 @@ def _judge_chains(target: Target, algorithm: AbstractSampler, trail: Trail) -> J
     names = target.coordinate_names()
     sample = rule.Sample(seen, lp, score, None, names, independent=False, hint=hint)
     evidence = rule.judge(sample)
+    if not algorithm.uses_gradient:
+        evidence = tuple(chain_evidence.or_jumps(e) for e in evidence)
     if np.isfinite(z).all():
         evidence += chain_evidence.mixing(z, names, blind=not algorithm.adjusted)
     if "diverging" in stats:

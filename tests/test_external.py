@@ -130,6 +130,8 @@ def test_slices_need_no_gradient():
     error = np.sqrt(1 / 18 / ess_mean(z))
     assert (np.abs(z.mean(axis=(0, 1)) - [2 / 3, 1 / 3]) < 4.5 * error).all()
     assert (z[..., 0] > z[..., 1]).all()
+    assert result.verdict.status == "suspect"
+    assert "density jumps" in result.verdict["score regression"].meaning
 
 
 def regression():

@@ -39,6 +39,7 @@ class AbstractSampler(eqx.Module):
         exact_target: True if the method needs the density on all rows at every step.
         adjusted: True if an acceptance test removes the discretization error.
         proximal: True if it takes the nonsmooth part of a composite target by its proximal map.
+        uses_gradient: False if it asks for densities alone, which may then have jumps.
         bias_order: the power of the step size with which the bias falls, of methods whose states
             keep it as `tuning.step_size`; else None.
         default_warmup: iterations of `adapt` before anything is recorded.
@@ -53,6 +54,7 @@ class AbstractSampler(eqx.Module):
     source: eqx.AbstractClassVar[str]
     default_chains: ClassVar[int] = 4
     proximal: ClassVar[bool] = False
+    uses_gradient: ClassVar[bool] = True
     bias_order: ClassVar[int | None] = None
 
     def check(self, target: Target) -> None:

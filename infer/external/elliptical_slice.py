@@ -63,6 +63,7 @@ class EllipticalSlice(AbstractSampler):
     covariance: Float[Array, "..."] | None = eqx.field(converter=_as_covariance, default=None)
     exact_target: ClassVar[bool] = True
     adjusted: ClassVar[bool] = True
+    uses_gradient: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 2000
     source: ClassVar[str] = "Murray, Adams, MacKay. Elliptical slice sampling. AISTATS 2010."

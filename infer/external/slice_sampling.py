@@ -40,6 +40,7 @@ class SliceSampling(AbstractBlackJAX):
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     moves: int = eqx.field(static=True, default=10)
     adjusted: ClassVar[bool] = True
+    uses_gradient: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
     source: ClassVar[str] = "Neal. Slice sampling. Annals of Statistics 31(3), 2003."
