@@ -49,8 +49,8 @@ def or_jumps(evidence: Evidence) -> Evidence:
     if evidence.name != "score regression" or evidence.status != "failed":
         return evidence
     meaning = evidence.meaning.rstrip(".") + (
-        ". Unless the density jumps or has kinks, which its gradient does not show: then the scores "
-        "say nothing of the draws"
+        ". Unless the density jumps or has kinks, which its gradient does not show: then the "
+        "scores say nothing of the draws"
     )
     return dataclasses.replace(evidence, status="suspect", meaning=meaning)
 

@@ -60,6 +60,7 @@ def fit(
     resume: str | os.PathLike[str] | None = None,
     on_nonfinite: str = "stop",
     max_seconds: float | int | None = None,
+    moments: bool = False,
 ) -> Result:
     """Fit a target with an algorithm and return draws, history and a verdict.
 
@@ -91,6 +92,9 @@ def fit(
             finite state; "skip" refuses such steps and goes on. Both are counted in the outcome.
         max_seconds: stop this long after the first step was asked for, compilation included,
             keeping what there is.
+        moments: take in every step of a sampler, kept or not, in the means and standard deviations
+            that `result.moments()` then gives. With `steps=1_000_000, thin=1000` the answer has
+            1000 draws per chain and moments of a million.
 
     Returns:
         A `Result`; it prints its verdict here unless that is "ok".
@@ -104,7 +108,7 @@ def fit(
     source = init if isinstance(init, Result) else None
     carried = source is not None and _carries_on(source, problem, algorithm)
     plan = plan_run(
-        algorithm, steps, warmup, draws, thin, chunk, on_nonfinite, max_seconds, carried
+        algorithm, steps, warmup, draws, thin, chunk, on_nonfinite, max_seconds, carried, moments
     )
     if carried and chains is None:
         assert source is not None
@@ -272,6 +276,6 @@ def _resumed(
 ) -> Trail:
     """The trail of a file, after making sure that it belongs to this very run."""
     arrays, stored = read(path)
-    fields = ("settings", "key", "chains", "warmup", "thin", "skip_nonfinite")
+    fields = ("settings", "key", "chains", "warmup", "thin", "skip_nonfinite", "moments")
     check_run(path, stored, meta, fields)
     return unpack(arrays, stored["trail"], algorithm, target, keys)

@@ -14,6 +14,7 @@ from infer.persist import identity_of
 from infer.result import Result
 from infer.run.checkpoint import same_target
 from infer.run.loop import Trail
+from infer.run.moments import join_moments
 
 
 def combine(results: Sequence[Result]) -> Result:
@@ -138,4 +139,5 @@ def _joined(trails: list[Trail], like: Trail) -> Trail:
         sum(trail.seconds for trail in trails),
         sum(trail.warmup_seconds for trail in trails),
         sum(trail.compile_seconds for trail in trails),
+        join_moments([trail.moments for trail in trails]),
     )

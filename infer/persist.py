@@ -27,6 +27,7 @@ from infer.run.checkpoint import (
 )
 from infer.run.chunk import Carry
 from infer.run.loop import Plan, Trail
+from infer.run.moments import unpack_moments
 from infer.run.store import read, write
 
 
@@ -106,7 +107,14 @@ def load(
         trail = unpack(arrays, meta["trail"], algorithm, target, chains)
     else:
         trail = _bare(arrays, meta["trail"])
-    plan = Plan(meta["warmup"], meta["steps"], meta["thin"], None, meta["skip_nonfinite"])
+    plan = Plan(
+        meta["warmup"],
+        meta["steps"],
+        meta["thin"],
+        None,
+        meta["skip_nonfinite"],
+        moments=meta["moments"],
+    )
     if report is None:
         assert target is not None and algorithm is not None
         return _judge_checkpoint(target, algorithm, keys[0], plan, trail)
@@ -160,9 +168,12 @@ def _bare(arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> Trail:
     carry = _under("carry/", arrays)
     leaves = [carry[str(i)] for i in range(len(carry))]
     record = _under("record/", arrays)
+    numbers = dict(numbers)
+    moments = unpack_moments(arrays, numbers.pop("moments"))
     return Trail(
         Carry(leaves[:-3], None, *map(jnp.asarray, leaves[-3:])),
         chunks=[record] if record else [],
+        moments=moments,
         **numbers,
     )
 

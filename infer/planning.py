@@ -18,6 +18,7 @@ def plan_run(
     on_nonfinite: str,
     max_seconds: float | int | None,
     carried: bool,
+    moments: bool = False,
 ) -> Plan:
     """All numbers of a run, checked."""
     name = type(algorithm).__name__
@@ -52,7 +53,12 @@ def plan_run(
         raise ValueError(f'on_nonfinite must be "stop" or "skip", got {on_nonfinite!r}.')
     if max_seconds is not None and not max_seconds > 0:
         raise ValueError(f"max_seconds must be > 0, got {max_seconds!r}.")
-    return Plan(int(warmup), steps, thin, chunk, on_nonfinite == "skip", max_seconds)
+    if moments and not isinstance(algorithm, AbstractSampler):
+        raise ValueError(
+            f"moments=True takes in the steps of a chain, and {name} has none; leave it out."
+        )
+    skip = on_nonfinite == "skip"
+    return Plan(int(warmup), steps, thin, chunk, skip, max_seconds, bool(moments))
 
 
 def at_least_one(name: str, value: Any) -> int:

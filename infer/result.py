@@ -19,6 +19,7 @@ from infer.core.target import Labels, Target
 from infer.core.types import PRNGKey, Values
 from infer.run.checkpoint import origin
 from infer.run.loop import Plan, Trail
+from infer.run.moments import Moments
 from infer.summary import Summary, summarize
 
 if TYPE_CHECKING:
@@ -181,6 +182,18 @@ class Result:
         if name not in draws:
             raise KeyError(f"no variable named {name!r}; there are {sorted(draws)}")
         return draws[name]
+
+    def moments(self) -> dict[str, Moments]:
+        """Mean, sd and Monte Carlo error of each variable over every step, kept or not.
+
+        For runs with `infer.fit(..., moments=True)`. Of infinite or heavy-tailed moments it gives
+        numbers all the same: see the score tail in the verdict.
+        """
+        if self.trail.moments is None:
+            raise ValueError(
+                "this run kept no moments; write infer.fit(..., steps=..., thin=..., moments=True)."
+            )
+        return self.trail.moments.moments()
 
     def summary(self) -> Summary:
         """Mean, sd, quantiles per variable, and the verdict: `print(result.summary())`."""

@@ -18,6 +18,7 @@ from infer.core.algorithm import Algorithm
 from infer.core.target import Target
 from infer.run.chunk import Carry, begin
 from infer.run.loop import Plan, Progress, Trail
+from infer.run.moments import pack_moments, unpack_moments
 from infer.run.store import write
 
 
@@ -78,6 +79,7 @@ def identify(
         "thin": plan.thin,
         "steps": plan.steps,
         "skip_nonfinite": plan.skip_nonfinite,
+        "moments": plan.moments,
     }
 
 
@@ -152,7 +154,8 @@ def pack(trail: Trail) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     arrays = {f"carry/{i}": np.asarray(leaf) for i, leaf in enumerate(leaves)}
     arrays |= {f"record/{k}": v for k, v in trail.record().items()}
     names = ("warmed", "taken", "gradients", "seconds", "warmup_seconds", "compile_seconds")
-    return arrays, {name: getattr(trail, name) for name in names}
+    moments, numbers = pack_moments(trail.moments)
+    return arrays | moments, {name: getattr(trail, name) for name in names} | {"moments": numbers}
 
 
 def unpack(
@@ -176,7 +179,10 @@ def unpack(
         )
     carry: Carry = jax.tree.unflatten(structure, [jnp.asarray(a) for a in stored])
     record = {k.removeprefix("record/"): v for k, v in arrays.items() if k.startswith("record/")}
-    return Trail(carry, chunks=[record] if record else [], **numbers)
+    chunks = [record] if record else []
+    numbers = dict(numbers)
+    moments = unpack_moments(arrays, numbers.pop("moments"))
+    return Trail(carry, chunks=chunks, moments=moments, **numbers)
 
 
 class Checkpointer:

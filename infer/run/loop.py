@@ -15,6 +15,7 @@ from infer.core.outcome import Ending, Outcome
 from infer.core.stopping import AbstractStopping
 from infer.core.target import Target
 from infer.run.chunk import Carry, Schedule, advance, begin
+from infer.run.moments import Streamed, stream
 
 BUFFER_BYTES = 64 * 2**20  # one chunk's records on the device
 BUFFER_ROWS = 512  # of positions
@@ -34,6 +35,7 @@ class Trail:
         gradients: gradients of the log density spent, all chains together.
         seconds: time spent running compiled steps.
         compile_seconds: time spent compiling them.
+        moments: of every step, kept or not, where the plan asks for them.
     """
 
     carry: Carry
@@ -44,6 +46,7 @@ class Trail:
     seconds: float = 0.0
     warmup_seconds: float = 0.0
     compile_seconds: float = 0.0
+    moments: Streamed | None = None
 
     def record(self) -> dict[str, np.ndarray]:
         """All records so far, by name, each (rows, chains, ...); joined once and kept so."""
@@ -71,6 +74,7 @@ class Plan:
     chunk: int | None = None
     skip_nonfinite: bool = False
     max_seconds: float | int | None = None
+    moments: bool = False  # of every step, taken on the host, where thinning then happens too
     early: bool = True  # may the algorithm's own rule end the run?
 
 
@@ -82,7 +86,7 @@ class Progress:
         phase: "warmup" or "steps".
         step: iterations done in this phase.
         total: iterations planned for this phase.
-        loss: last recorded loss per chain; empty during warm-up.
+        loss: last recorded loss per chain; empty during warm-up and where nothing was kept.
         trail: the whole run so far, to be read and not changed.
     """
 
@@ -150,7 +154,7 @@ def _phase(
     warming: bool,
 ) -> Ending:
     total = plan.warmup if warming else plan.steps
-    thin = 1 if warming else plan.thin
+    thin = 1 if warming or plan.moments else plan.thin
     rows = _rows(algorithm, trail, plan)
     rule = algorithm.stopping if isinstance(algorithm, AbstractApproximator) else None
     rule = rule if plan.early else None
@@ -170,11 +174,18 @@ def _phase(
         seconds = time.perf_counter() - clock
         if count == 0:
             return seconds
-        changes = {"carry": carry, "gradients": trail.gradients + int(np.sum(gradients))}
+        changes: dict[str, Any] = {
+            "carry": carry,
+            "gradients": trail.gradients + int(np.sum(gradients)),
+        }
         if warming:
             changes |= {"warmed": done + count, "warmup_seconds": trail.warmup_seconds + seconds}
         else:
             kept = {k: np.asarray(v)[: count // thin] for k, v in buffer.items()}
+            if plan.moments:
+                changes["moments"] = stream(problem, trail.moments, buffer["position"], count)
+                first = plan.thin - 1 - done % plan.thin
+                kept = {k: v[first :: plan.thin] for k, v in kept.items()}
             changes |= {"taken": done + count, "seconds": trail.seconds + seconds}
             changes["chunks"] = [*trail.chunks, kept]
         vars(trail).update(changes)  # in one go: Ctrl-C finds a trail before or after, not between
@@ -208,7 +219,8 @@ def _look(
     total: int,
 ) -> Ending | None:
     """Between chunks: tell the callbacks, then see whether anything ends the run here."""
-    loss = np.zeros(0) if warming else trail.chunks[-1]["loss"][-1]
+    kept = [] if warming else trail.chunks[-1]["loss"]
+    loss = kept[-1] if len(kept) else np.zeros(0)
     progress = Progress("warmup" if warming else "steps", done, total, loss, trail)
     if any([bool(callback(progress)) for callback in callbacks]):
         return Ending.CALLBACK
