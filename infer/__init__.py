@@ -35,8 +35,10 @@ from infer.core.nonsmooth import L1 as L1
 from infer.core.nonsmooth import AbstractNonsmooth as AbstractNonsmooth
 from infer.core.nonsmooth import Box as Box
 from infer.core.nonsmooth import GroupLasso as GroupLasso
+from infer.core.nonsmooth import L2Ball as L2Ball
 from infer.core.nonsmooth import Penalty as Penalty
 from infer.core.nonsmooth import Simplex as Simplex
+from infer.core.nuclear_norm import NuclearNorm as NuclearNorm
 from infer.core.outcome import Ending as Ending
 from infer.core.outcome import Outcome as Outcome
 from infer.core.posterior import Chains as Chains

@@ -328,6 +328,8 @@ def test_wrong_composites_are_refused(unchecked):
         (lambda: infer.Composite(smooth, {}), "names"),
         (lambda: infer.Composite(smooth, jnp.abs), "infer.L1"),
         (lambda: infer.Composite(smooth, infer.L1(jnp.ones(3))), "L1 does not fit site 'x'"),
+        (lambda: infer.Composite(smooth, infer.NuclearNorm(1.0)), "NuclearNorm does not fit site"),
+        (lambda: infer.L2Ball(0.0), "radius must be > 0"),
         (lambda: infer.Composite(shares, infer.L1(1.0)), "unconstrained coordinates for"),
         (lambda: infer.Penalty(3.0), "Penalty needs function="),
         (lambda: infer.MYULA(preconditioner=infer.Dense()), r"infer.Diagonal\(\).*dense metric"),
