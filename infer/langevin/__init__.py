@@ -3,6 +3,7 @@
 from infer.langevin.baoab import BAOAB as BAOAB
 from infer.langevin.barker import Barker as Barker
 from infer.langevin.bregman import BregmanProximalLangevin as BregmanProximalLangevin
+from infer.langevin.bregman_pgla import BregmanPGLA as BregmanPGLA
 from infer.langevin.klmc import KLMC as KLMC
 from infer.langevin.mala import MALA as MALA
 from infer.langevin.malt import MALT as MALT
