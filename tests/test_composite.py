@@ -406,6 +406,7 @@ def test_wrong_composites_are_refused(unchecked):
         (lambda: infer.Penalty(3.0), "Penalty needs function="),
         (lambda: infer.MYULA(preconditioner=infer.Dense()), r"infer.Diagonal\(\).*dense metric"),
         (lambda: infer.PGLA(preconditioner=1.0), r"infer.Diagonal\(\)"),
+        (lambda: infer.SKROCK(preconditioner=infer.Dense()), r"SKROCK needs .*infer.Diagonal"),
         (lambda: infer.MYULA(step_size=0.3, smoothing=0.1), r"step_size < 2 smoothing.*=0.05"),
         (lambda: infer.BregmanProximalLangevin(smoother=infer.real), "smoother=infer.Energy"),
         (lambda: infer.BregmanProximalLangevin(side="left"), r"side=infer.Left\(\)"),

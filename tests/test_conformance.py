@@ -202,6 +202,7 @@ NEW_SETTINGS = {
     "BregmanProximalLangevin": lambda v: infer.BregmanProximalLangevin(
         v, v, smoother=infer.HyperbolicEntropy(v), side=infer.Right()
     ),
+    "SKROCK": lambda v: infer.SKROCK(int(20 * v), v, v),
     "BregmanPGLA": lambda v: infer.BregmanPGLA(step_size=v, noise_last=True),
     "TamedULA": lambda v: infer.TamedULA(step_size=v, energy_error=v),
     "Barker": lambda v: infer.Barker(step_size=v, acceptance=0.5 + v),
@@ -262,6 +263,7 @@ BIAS = {
     "MirrorLangevin": (0.0, 0.03),
     "BregmanProximalLangevin": (0.0, 0.03),
     "BregmanPGLA": (0.0, 0.03),
+    "SKROCK": (0.0, 0.03),
     "VI": (0.02, 0.02),
     "WassersteinFlow": (0.03, 0.04),
     "SVGD": (0.01, 0.15),

@@ -111,7 +111,7 @@ def Composite(
         target = infer.Composite(likelihood, {"beta": infer.L1(1.0)})
 
     g is a function of the values of a site. Adjusted samplers (`MYMALA`, `NUTS`, `MALA`) use the
-    density with g as it is, proximal ones (`MYULA`, `PGLA`, `BregmanProximalLangevin`,
+    density with g as it is, proximal ones (`MYULA`, `SKROCK`, `PGLA`, `BregmanProximalLangevin`,
     `BregmanPGLA`) the proximal map of g; other methods are refused, because a gradient does not
     show a kink or a jump.
 
