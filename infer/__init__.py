@@ -35,8 +35,10 @@ from infer.core.nonsmooth import L1 as L1
 from infer.core.nonsmooth import AbstractNonsmooth as AbstractNonsmooth
 from infer.core.nonsmooth import Box as Box
 from infer.core.nonsmooth import GroupLasso as GroupLasso
+from infer.core.nonsmooth import L2Ball as L2Ball
 from infer.core.nonsmooth import Penalty as Penalty
 from infer.core.nonsmooth import Simplex as Simplex
+from infer.core.nuclear_norm import NuclearNorm as NuclearNorm
 from infer.core.outcome import Ending as Ending
 from infer.core.outcome import Outcome as Outcome
 from infer.core.posterior import Chains as Chains
@@ -118,6 +120,7 @@ from infer.kernels.riesz import Riesz as Riesz
 from infer.langevin.baoab import BAOAB as BAOAB
 from infer.langevin.barker import Barker as Barker
 from infer.langevin.bregman import BregmanProximalLangevin as BregmanProximalLangevin
+from infer.langevin.bregman_pgla import BregmanPGLA as BregmanPGLA
 from infer.langevin.klmc import KLMC as KLMC
 from infer.langevin.mala import MALA as MALA
 from infer.langevin.malt import MALT as MALT
@@ -136,6 +139,7 @@ from infer.langevin.schedules import polynomial_decay as polynomial_decay
 from infer.langevin.sghmc import SGHMC as SGHMC
 from infer.langevin.sgld import SGLD as SGLD
 from infer.langevin.sgnht import SGNHT as SGNHT
+from infer.langevin.skrock import SKROCK as SKROCK
 from infer.langevin.tamed_ula import TamedULA as TamedULA
 from infer.langevin.ula import ULA as ULA
 from infer.objectives.estimator import Path as Path

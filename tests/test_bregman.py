@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.optimize import minimize
+from scipy.special import lambertw
 
 import infer
 
@@ -220,6 +222,131 @@ def test_euclidean_maps_in_a_diagonal_metric(x64):
     two = infer.GroupLasso(jnp.array([1.0, 3.0])).prox(jnp.full((2, 3), 2.0), jnp.ones((2, 3)))
     np.testing.assert_allclose(two[0], 2 * (1 - 1 / np.sqrt(12)) * np.ones(3), rtol=1e-8)
     np.testing.assert_allclose(two[1], 2 * (1 - 3 / np.sqrt(12)) * np.ones(3), rtol=1e-8)
+
+
+@jax.jit
+def euclidean(term, x, t):
+    return term.prox(x, t)
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_nuclear_norm_by_brute_force(even, x64):
+    """Weight (|A|^2 + |B|^2) / 2 over v = A B, smooth, is the norm of v at its minimum."""
+    rng = np.random.default_rng(7)
+    weight = np.array([0.9, 1.7])
+    x = 1.5 * rng.standard_normal((2, 3, 4))
+    t = np.exp((0 if even else 1) * rng.standard_normal((2, 3, 4))) * np.exp(rng.uniform(-1, 0))
+    got = np.asarray(euclidean(infer.NuclearNorm(weight), jnp.asarray(x), jnp.asarray(t)))
+    ranks = set()
+    for i in range(2):
+
+        def objective(flat, i=i):
+            a, b = flat[:9].reshape(3, 3), flat[9:].reshape(3, 4)
+            pull = (a @ b - x[i]) / t[i]
+            value = weight[i] / 2 * flat @ flat + np.sum((a @ b - x[i]) * pull) / 2
+            slopes = (pull @ b.T + weight[i] * a, a.T @ pull + weight[i] * b)
+            return value, np.concatenate([part.ravel() for part in slopes])
+
+        tight = {"gtol": 1e-11, "ftol": 0, "maxiter": 20_000, "maxcor": 40}
+        found = minimize(
+            objective, rng.standard_normal(21), jac=True, method="L-BFGS-B", options=tight
+        )
+        best = found.x[:9].reshape(3, 3) @ found.x[9:].reshape(3, 4)
+        np.testing.assert_allclose(got[i], best, atol=1e-6)
+        ranks.add(np.linalg.matrix_rank(got[i], tol=1e-9))
+    assert min(ranks) in (1, 2)  # something was moved to 0, and not all
+    value = infer.NuclearNorm(weight).value(jnp.asarray(x))
+    roots = [np.sqrt(np.maximum(np.linalg.eigvalsh(part @ part.T), 0)).sum() for part in x]
+    np.testing.assert_allclose(value, weight @ roots, rtol=1e-10)
+
+
+@pytest.mark.parametrize("even", [True, False])
+def test_nuclear_norm_in_float32_is_optimal(even):
+    """|Y| <= weight in the spectral norm and <Y, v> = weight |v|_*, Y = (x - v) / t; jitted."""
+    rng = np.random.default_rng(8)
+    t = np.full((5, 4), 0.4) if even else 0.4 * 100 ** rng.uniform(size=(5, 4))
+    for scale in (1e-3, 1.0, 1e3):
+        x, term = scale * rng.standard_normal((5, 4)), infer.NuclearNorm(scale)
+        v = euclidean(term, jnp.asarray(x, jnp.float32), jnp.asarray(t, jnp.float32))
+        y, v = (x - v) / t / scale, np.asarray(v, float) / scale
+        norms = np.linalg.svd(v, compute_uv=False)
+        assert np.linalg.norm(y, 2) < 1 + 1e-4
+        assert abs(np.sum(y * v) - norms.sum()) < 1e-4 * np.abs(x).max() / scale
+        assert (norms < 1e-5).any() == (not even) and norms.max() > 0.1
+    slope = jax.jit(jax.grad(infer.NuclearNorm(2.0).value))
+    for x in (jnp.zeros((3, 2)), jnp.ones((3, 2)), jnp.asarray(rng.standard_normal((3, 2)))):
+        y = np.asarray(slope(x))  # a subgradient, where values coincide or are 0 too
+        assert np.linalg.norm(y, 2) < 2 + 1e-5
+        np.testing.assert_allclose(np.sum(y * x), infer.NuclearNorm(2.0).value(x), rtol=1e-5)
+
+
+def test_ball_by_brute_force(x64):
+    """A constrained minimizer without a formula, for unequal t; a radial clip for equal ones."""
+    rng = np.random.default_rng(9)
+    radius = np.exp(0.5 * rng.standard_normal(12))
+    x, t = 2 * rng.standard_normal((12, 4)), np.exp(rng.standard_normal((12, 4)))
+    x[:3] *= 0.1
+    ball = infer.L2Ball(jnp.asarray(radius))
+    got = euclidean(ball, jnp.asarray(x), jnp.asarray(t))
+    inside = np.linalg.norm(x, axis=1) <= radius
+    assert 0 < inside.sum() < 6
+    np.testing.assert_array_equal(got[inside], x[inside])
+    for i in np.flatnonzero(~inside):
+
+        def objective(v, i=i):
+            return np.sum((v - x[i]) ** 2 / t[i]) / 2, (v - x[i]) / t[i]
+
+        wall = {
+            "type": "ineq",
+            "fun": lambda v, i=i: (radius[i] ** 2 - v @ v) / 2,
+            "jac": lambda v: -v,
+        }
+        start = x[i] * radius[i] / np.linalg.norm(x[i])
+        found = minimize(
+            objective,
+            start,
+            jac=True,
+            method="SLSQP",
+            constraints=wall,
+            options={"ftol": 1e-16, "maxiter": 500},
+        )
+        np.testing.assert_allclose(got[i], found.x, atol=1e-6)
+    assert ball.value(got) == 0 and ball.value(jnp.asarray(x)) == jnp.inf
+    flat = euclidean(ball, jnp.asarray(x), jnp.full((12, 4), 0.3))
+    radial = x * np.minimum(1, radius / np.linalg.norm(x, axis=1))[:, None]
+    np.testing.assert_allclose(flat, radial, rtol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-20, 1.0, 1e18])
+def test_ball_at_the_ends_of_float32(size):
+    """On the ball whatever the point and the widths; the center stays."""
+    x = size * np.random.default_rng(1).standard_normal((20, 3))
+    t = jnp.asarray([1e-4, 1.0, 1e4])[None] * jnp.ones((20, 1))
+    ball = infer.L2Ball(size / 2)
+    v = euclidean(ball, jnp.asarray(x, jnp.float32), t)
+    assert jnp.isfinite(v).all() and ball.value(v) == 0
+    outside = np.linalg.norm(x, axis=1) > size / 2
+    np.testing.assert_allclose(np.linalg.norm(v[outside] / size, axis=1), 0.5, rtol=1e-5)
+    assert (euclidean(ball, jnp.zeros((20, 3)), t) == 0).all()
+
+
+def test_bisection_agrees_with_closed_forms_of_smooth_terms(x64):
+    """Terms of gamma type and an entropy, whose proximal points are known, given as `Penalty`."""
+    rng = np.random.default_rng(11)
+    x, a, kappa = np.exp(rng.standard_normal((3, N)))
+    lam = 0.7
+    gamma = infer.Penalty(lambda v: jnp.asarray(a) * v - jnp.asarray(kappa) * jnp.log(v))
+    entropy = infer.Penalty(lambda v: v * jnp.log(v) - jnp.asarray(a) * v)
+    c = lam * kappa
+    cases = (
+        (gamma, infer.Burg(), (1 + c) / (1 / x + lam * a)),
+        (gamma, infer.BoltzmannShannon(), c / lambertw(c / x * np.exp(lam * a)).real),
+        (entropy, infer.BoltzmannShannon(), np.exp((np.log(x) + lam * (a - 1)) / (1 + lam))),
+    )
+    for term, psi, expected in cases:
+        assert infer.Left().closed(term, psi) is None
+        got = proximal(infer.Left(), term, psi, jnp.asarray(x), jnp.asarray(lam))
+        np.testing.assert_allclose(got, expected, rtol=1e-9)
 
 
 def test_bregman_projection_on_the_simplex(x64):

@@ -150,6 +150,65 @@ def test_steps_by_hand(x64):
     np.testing.assert_allclose(after(bregman, mirror), beta * np.sinh(new), rtol=1e-9)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_steps_of_bregman_pgla_by_hand(last, x64):
+    """PGLA itself where the mirror is a square; a threshold of slopes for the hyperbolic one."""
+    target, key, e = sparse(), jax.random.key(25), 0.03
+    rate, M = np.arange(1.0, 6.0), np.array([0.5, 1.0, 2.0, 0.3, 0.7])
+    z = np.array([0.4, -0.2, 0.05, 0.5, -1.0])
+    score, noise = np.asarray(jax.grad(curved)(z)), np.asarray(jax.random.normal(key, (5,)))
+    algorithm = infer.BregmanPGLA(step_size=e, noise_last=last)
+
+    def after(mirror):
+        problem = infer.mirrored(target, {"x": mirror})
+        start = problem.unconstrain({"x": jnp.asarray(z)})
+        state = first_step(algorithm, key, problem.at(start))[0]
+        return state, problem.constrain(state.position)["x"]
+
+    pgla = infer.PGLA(e, preconditioner=infer.Diagonal(M), noise_last=last)
+    wanted = first_step(pgla, key, target.at(jnp.asarray(z)))[0].position
+    found = after(infer.Energy(1 / M))[1]
+    np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-14)
+    np.testing.assert_array_equal(found == 0, wanted == 0)
+    assert (wanted == 0).any() != last
+
+    beta = np.array([1.0, 2.0, 0.5, 1.5, 0.8])
+    spread = np.sqrt(2 * e) * (z**2 + beta**2) ** -0.25 * noise
+    forward = np.arcsinh(z / beta) + e * score
+    u = soft(forward, e * rate) + spread if last else soft(forward + spread, e * rate)
+    state, x = after(infer.HyperbolicEntropy(beta))
+    np.testing.assert_allclose(x, beta * np.sinh(u), rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(state.log_prob, target.log_prob(x) + jacobian(u, beta), rtol=1e-9)
+
+
+def jacobian(u, beta):
+    return np.sum(np.log(beta * np.cosh(u)))
+
+
+def test_bregman_pgla_on_positive_sites_and_shares(x64):
+    """Of x log x - x: u falls by h weight. Of the binary entropy with a box: a clip of x."""
+    smooth = infer.from_log_density(
+        lambda p: -jnp.sum(p["a"]) - jnp.sum(p["b"] ** 2),
+        {"a": jnp.array([0.5, 2.0, 3.0]), "b": jnp.array([0.3, 0.8])},
+        supports={"a": infer.positive, "b": infer.unit_interval},
+    )
+    target = infer.Composite(smooth, {"a": infer.L1(2.0), "b": infer.Box(0.4, 0.7)})
+    x, h, key = np.array([0.5, 2.0, 3.0]), 0.05, jax.random.key(2)
+    noise = np.asarray(jax.random.normal(key, (5,)))
+    u = np.concatenate([np.log(x), [-0.3, 0.3]])
+    spread = np.sqrt(2 * h * np.concatenate([1 / x, 1 / share(u[3:]) / share(-u[3:])])) * noise
+    force = -np.concatenate([np.ones(3), 2 * share(u[3:])])
+    found = first_step(infer.BregmanPGLA(h), key, target.at(jnp.asarray(u)))[0].position
+    moved = u + h * force + spread
+    np.testing.assert_allclose(found[:3], moved[:3] - 2 * h, rtol=1e-10)
+    np.testing.assert_allclose(share(found[3:]), np.clip(share(moved[3:]), 0.4, 0.7), rtol=1e-10)
+    assert np.clip(share(moved[3:]), 0.4, 0.7).min() == 0.4
+
+
+def share(u):
+    return 1 / (1 + np.exp(-u))
+
+
 def test_acceptance_of_mymala_by_hand(x64):
     target, key = sparse(), jax.random.key(4)
     M, e, lam = np.array([0.5, 1.0, 2.0, 0.3, 0.7]), 0.02, 0.05
@@ -243,6 +302,19 @@ def test_bias_of_the_default_settings():
         assert abs(seen.mean() - ratio) < 0.01 + 3.5 * seen.std() / 8
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("last, ratios", [(False, (0.83, 0.95)), (True, (1.34, 1.08))])
+def test_bias_of_bregman_pgla(last, ratios):
+    """Variances for rate 5 with a hyperbolic mirror, at two steps: the docstring."""
+    target = infer.mirrored(laplace(), {"x": infer.HyperbolicEntropy(1.0)})
+    for h, ratio in zip((0.02, 0.005), ratios, strict=True):
+        algorithm = infer.BregmanPGLA(h, noise_last=last)
+        second = moments(algorithm, target, jax.random.key(12), 40_000, 4000)[1]
+        seen = (second * RATE**2 / 2)[:, 4]
+        assert abs(seen.mean() - ratio) < 0.01 + 3.5 * seen.std() / 8
+        assert abs(np.mean(second[:, 0]) / 2 - 1) < 0.03 + 3.5 * np.std(second[:, 0]) / 16
+
+
 PUBLISHED = {"MYULA": 7.20, "energy": 1.57, "hyperbolic": 1.655, "preconditioned": 1.569}
 
 
@@ -328,10 +400,13 @@ def test_wrong_composites_are_refused(unchecked):
         (lambda: infer.Composite(smooth, {}), "names"),
         (lambda: infer.Composite(smooth, jnp.abs), "infer.L1"),
         (lambda: infer.Composite(smooth, infer.L1(jnp.ones(3))), "L1 does not fit site 'x'"),
+        (lambda: infer.Composite(smooth, infer.NuclearNorm(1.0)), "NuclearNorm does not fit site"),
+        (lambda: infer.L2Ball(0.0), "radius must be > 0"),
         (lambda: infer.Composite(shares, infer.L1(1.0)), "unconstrained coordinates for"),
         (lambda: infer.Penalty(3.0), "Penalty needs function="),
         (lambda: infer.MYULA(preconditioner=infer.Dense()), r"infer.Diagonal\(\).*dense metric"),
         (lambda: infer.PGLA(preconditioner=1.0), r"infer.Diagonal\(\)"),
+        (lambda: infer.SKROCK(preconditioner=infer.Dense()), r"SKROCK needs .*infer.Diagonal"),
         (lambda: infer.MYULA(step_size=0.3, smoothing=0.1), r"step_size < 2 smoothing.*=0.05"),
         (lambda: infer.BregmanProximalLangevin(smoother=infer.real), "smoother=infer.Energy"),
         (lambda: infer.BregmanProximalLangevin(side="left"), r"side=infer.Left\(\)"),
@@ -343,6 +418,15 @@ def test_wrong_composites_are_refused(unchecked):
     hyperbolic = infer.BregmanProximalLangevin(smoother=infer.HyperbolicEntropy(1.0))
     with pytest.raises(ValueError, match="mixes coordinates.*infer.Energy"):
         fit(groups, hyperbolic)
+    bent = infer.mirrored(groups, {"x": infer.HyperbolicEntropy(1.0)})
+    with pytest.raises(ValueError, match=r"GroupLasso.*HyperbolicEntropy.*infer.PGLA"):
+        fit(bent, infer.BregmanPGLA())
+    bounded = infer.from_log_density(flat, jnp.zeros(3), supports=infer.interval(-1.0, 1.0))
+    with pytest.raises(ValueError, match=r"'x' is no Legendre function.*BregmanProximalLangevin"):
+        fit(infer.Composite(bounded, infer.L1(1.0)), infer.BregmanPGLA())
+    own = infer.Composite(smooth, infer.Penalty(jnp.abs))
+    with pytest.warns(UserWarning, match="left proximal map of Penalty.*by bisection"):
+        infer.BregmanPGLA().check(infer.mirrored(own, {"x": infer.HyperbolicEntropy(1.0)}))
     with pytest.raises(ValueError, match=r"Burg is defined on \(0.0, inf\).*reaches further"):
         fit(laplace(), infer.BregmanProximalLangevin(smoother=infer.Burg()))
     bent = infer.mirrored(laplace(), {"x": infer.HyperbolicEntropy(1.0)})

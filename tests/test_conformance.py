@@ -202,6 +202,8 @@ NEW_SETTINGS = {
     "BregmanProximalLangevin": lambda v: infer.BregmanProximalLangevin(
         v, v, smoother=infer.HyperbolicEntropy(v), side=infer.Right()
     ),
+    "SKROCK": lambda v: infer.SKROCK(int(20 * v), v, v),
+    "BregmanPGLA": lambda v: infer.BregmanPGLA(step_size=v, noise_last=True),
     "TamedULA": lambda v: infer.TamedULA(step_size=v, energy_error=v),
     "Barker": lambda v: infer.Barker(step_size=v, acceptance=0.5 + v),
     "BAOAB": lambda v: infer.BAOAB(step_size=v, friction=v, energy_error=v),
@@ -260,6 +262,8 @@ BIAS = {
     "PGLA": (0.0, 0.03),
     "MirrorLangevin": (0.0, 0.03),
     "BregmanProximalLangevin": (0.0, 0.03),
+    "BregmanPGLA": (0.0, 0.03),
+    "SKROCK": (0.0, 0.03),
     "VI": (0.02, 0.02),
     "WassersteinFlow": (0.03, 0.04),
     "SVGD": (0.01, 0.15),
@@ -289,6 +293,7 @@ STEPS = {
     "HMC": 6000,
     "MirrorLangevin": 40_000,
     "BregmanProximalLangevin": 40_000,
+    "BregmanPGLA": 40_000,
     "MirrorMALA": 8000,
 }
 

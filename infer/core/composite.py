@@ -111,13 +111,15 @@ def Composite(
         target = infer.Composite(likelihood, {"beta": infer.L1(1.0)})
 
     g is a function of the values of a site. Adjusted samplers (`MYMALA`, `NUTS`, `MALA`) use the
-    density with g as it is, proximal ones (`MYULA`, `PGLA`, `BregmanProximalLangevin`) the proximal
-    map of g; other methods are refused, because a gradient does not show a kink or a jump.
+    density with g as it is, proximal ones (`MYULA`, `SKROCK`, `PGLA`, `BregmanProximalLangevin`,
+    `BregmanPGLA`) the proximal map of g; other methods are refused, because a gradient does not
+    show a kink or a jump.
 
     Args:
         smooth: the target without g.
-        nonsmooth: from site name to `L1`, `GroupLasso`, `Box`, `Simplex`, `Penalty` or an
-            `AbstractNonsmooth` of your own; for a target with one site the term itself.
+        nonsmooth: from site name to `L1`, `GroupLasso`, `NuclearNorm`, `Box`, `L2Ball`, `Simplex`,
+            `Penalty` or an `AbstractNonsmooth` of your own; for a target with one site the term
+            itself.
 
     Raises:
         TypeError, ValueError: for a name that is no site, a term that does not fit the shape of its
@@ -156,7 +158,7 @@ def _check_term(site: Site, term: Any) -> None:
     if not isinstance(term, AbstractNonsmooth):
         raise TypeError(
             f"Composite: the term of site {site.name!r} is {term!r}; write infer.L1(1.0) or one "
-            "of infer.GroupLasso, Box, Simplex, Penalty."
+            "of infer.GroupLasso, NuclearNorm, Box, L2Ball, Simplex, Penalty."
         )
     if site.free_shape != site.shape:
         raise ValueError(

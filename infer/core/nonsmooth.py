@@ -172,6 +172,41 @@ class Simplex(AbstractNonsmooth):
         return None
 
 
+class L2Ball(AbstractNonsmooth):
+    """g = 0 where |x|_2 <= radius on the last axis, and infinite elsewhere.
+
+    Args:
+        radius: > 0; broadcasts to the leading axes.
+
+    With one t for a ball its prox is a radial clip; with several it is a root of one variable,
+    found by bisection.
+    """
+
+    radius: Float[Array, "..."] = eqx.field(converter=positive("radius", 1.0), default=1.0)
+
+    def value(self, x: Array) -> Scalar:
+        """0 inside."""
+        room = 1 + 4 * x.shape[-1] * jnp.finfo(x.dtype).eps
+        return jnp.where(jnp.all(_norm(x) <= room * self.radius), 0.0, jnp.inf).astype(x.dtype)
+
+    def prox(self, x: Array, t: Array) -> Array:
+        """x_i / (1 + mu t_i) with the least mu >= 0 that brings it into the ball."""
+        radius = jnp.broadcast_to(self.radius, x.shape[:-1])
+        excess = _norm(x) / radius - 1
+        size = jnp.min(t, axis=-1, keepdims=True)  # in units of which mu is at most the excess
+
+        def room(mu: Array) -> Array:
+            return 1 - _norm(x / (1 + mu[..., None] * (t / size))) / radius
+
+        zero = jnp.zeros_like(excess)
+        mu = jnp.where(excess <= 0, zero, bisect(room, zero, jnp.maximum(excess, 0)))
+        return x / (1 + mu[..., None] * (t / size))
+
+    def lipschitz(self, x: Array) -> None:
+        """None."""
+        return None
+
+
 class Penalty(AbstractNonsmooth):
     """A g of your own: a sum over coordinates of a convex function of one number.
 

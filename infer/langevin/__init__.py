@@ -3,6 +3,7 @@
 from infer.langevin.baoab import BAOAB as BAOAB
 from infer.langevin.barker import Barker as Barker
 from infer.langevin.bregman import BregmanProximalLangevin as BregmanProximalLangevin
+from infer.langevin.bregman_pgla import BregmanPGLA as BregmanPGLA
 from infer.langevin.klmc import KLMC as KLMC
 from infer.langevin.mala import MALA as MALA
 from infer.langevin.malt import MALT as MALT
@@ -18,5 +19,6 @@ from infer.langevin.psgld import PSGLD as PSGLD
 from infer.langevin.sghmc import SGHMC as SGHMC
 from infer.langevin.sgld import SGLD as SGLD
 from infer.langevin.sgnht import SGNHT as SGNHT
+from infer.langevin.skrock import SKROCK as SKROCK
 from infer.langevin.tamed_ula import TamedULA as TamedULA
 from infer.langevin.ula import ULA as ULA

@@ -14,6 +14,7 @@ from infer.core.checks import positive
 from infer.core.composite import blunted, is_composite, terms_of
 from infer.core.legendre import AbstractLegendre, Energy
 from infer.core.mirror import check_mirror_maps, geometry, primal_score
+from infer.core.nonsmooth import AbstractNonsmooth
 from infer.core.target import Site, Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.langevin.mirror import MirrorState, mirror_move
@@ -27,6 +28,16 @@ REACH = {  # of supports by name: what a smoother has to be defined on
     "unit_interval": (0.0, 1.0),
     "simplex": (0.0, 1.0),
 }
+
+
+def warn_of_bisection(side: AbstractSide, term: AbstractNonsmooth, psi: AbstractLegendre) -> None:
+    """Say that a proximal map is numeric."""
+    warnings.warn(
+        f"the {type(side).__name__.lower()} proximal map of {type(term).__name__} in the "
+        f"distance of {type(psi).__name__} has no closed form here: it is found by bisection, "
+        "some 100 derivatives of g and psi per step.",
+        stacklevel=5,
+    )
 
 
 class BregmanProximalLangevin(AbstractSampler):
@@ -130,12 +141,7 @@ class BregmanProximalLangevin(AbstractSampler):
                 f"there is no proximal map of {type(term).__name__} in the distance of "
                 f"{type(psi).__name__}: it mixes coordinates. Write smoother=infer.Energy()."
             )
-        warnings.warn(
-            f"the {type(self.side).__name__.lower()} proximal map of {type(term).__name__} in the "
-            f"distance of {type(psi).__name__} has no closed form here: it is found by bisection, "
-            "some 100 derivatives of g and psi per step.",
-            stacklevel=4,
-        )
+        warn_of_bisection(self.side, term, psi)
 
     def init(self, key: PRNGKey, target: Target) -> MirrorState:
         """The state at `target.initial(key)`."""

@@ -22,10 +22,14 @@ class MirrorState(eqx.Module):
 
 
 def mirror_move(noise: Vector, u: Vector, force: Vector, shape: Geometry, h: Scalar) -> Vector:
-    """U + h force + sqrt(2 h) J^-1/2 noise, kept where floating point can square it."""
-    moved = u + h * force + jnp.sqrt(2 * h) * shape.color(noise)
+    """U + h force + sqrt(2 h) J^-1/2 noise."""
+    return kept(u + h * force + jnp.sqrt(2 * h) * shape.color(noise))
+
+
+def kept(u: Vector) -> Vector:
+    """U, kept where floating point can square it."""
     most = jnp.sqrt(jnp.finfo(u.dtype).max) / 16
-    return jnp.clip(moved, -most, most)
+    return jnp.clip(u, -most, most)
 
 
 class MirrorLangevin(AbstractSampler):
