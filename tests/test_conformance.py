@@ -64,6 +64,8 @@ NO_DRAWS = {
 }
 # Tested one by one in files of their own; all but the last share one engine.
 PARTICLES = {name for name in NO_DRAWS if name not in LEADERS} | {"WassersteinFlow"}
+# These too, against closed forms that are no Gaussians.
+EXTERNAL = {"AdjustedMCLMC", "MCLMC", "GHMC", "SliceSampling", "EllipticalSlice", "TemperedSMC"}
 
 
 MEAN = np.array([20.0, -3.0, 0.5])
@@ -217,6 +219,12 @@ NEW_SETTINGS = {
     "SGHMC": lambda v: infer.SGHMC(step_size=v, friction=v, noise=v),
     "SGNHT": lambda v: infer.SGNHT(step_size=v, friction=v, inertia=v),
     "HMC": lambda v: infer.HMC(step_size=v, acceptance=0.5 + v),
+    "AdjustedMCLMC": lambda v: infer.AdjustedMCLMC(length=v, step_size=v, acceptance=0.5 + v),
+    "MCLMC": lambda v: infer.MCLMC(step_size=v, length=v, energy_error=v),
+    "GHMC": lambda v: infer.GHMC(friction=v, step_size=v, acceptance=0.5 + v),
+    "SliceSampling": lambda v: infer.SliceSampling(width=v),
+    "EllipticalSlice": lambda v: infer.EllipticalSlice(mean=v, covariance=v),
+    "TemperedSMC": lambda v: infer.TemperedSMC(scale=v, ess=0.5 + v, step_size=v),
     "NUTS": lambda v: infer.NUTS(step_size=v, acceptance=0.5 + v),
     "VI": vi,
     "FullRank": lambda v: infer.VI(family=infer.FullRank(scale=v)),
@@ -299,7 +307,9 @@ STEPS = {
 
 
 @pytest.mark.parametrize(
-    "precision, name", leading("float32", "float64", slow=PARTICLES), indirect=["precision"]
+    "precision, name",
+    leading("float32", "float64", slow=PARTICLES | EXTERNAL),
+    indirect=["precision"],
 )
 def test_recovers_a_gaussian(precision, name):
     """Mean and covariance within Monte Carlo error: 9 comparisons for each fit, Bonferroni."""
