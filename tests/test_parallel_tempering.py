@@ -228,24 +228,35 @@ def two_modes(z):
     return jax.nn.logsumexp(mass - 0.5 * jnp.sum(u**2, axis=1))
 
 
-def test_two_modes():
-    """Weights, moments and evidence of modes far apart; NUTS finds one of them."""
-    target = infer.from_log_density(two_modes, jnp.zeros(D))
-    result = infer.fit(target, infer.ParallelTempering(), key=0, progress=False)
+@pytest.fixture(scope="module")
+def mixture():
+    return infer.from_log_density(two_modes, jnp.zeros(D))
+
+
+def test_two_modes(mixture):
+    """Weights, moments and evidence of modes far apart."""
+    result = infer.fit(mixture, infer.ParallelTempering(), key=0, progress=False)
     left = (result.z[..., 0] < 0).astype(float)
     size = float(ess_mean(left))
     assert size > 80
     assert abs(left.mean() - WEIGHT) < 3 * math.sqrt(WEIGHT * (1 - WEIGHT) / size)
     for side, center, spread in zip((left == 1, left == 0), CENTERS, SPREADS, strict=True):
-        x = (result.z[side] - center) / np.sqrt(np.diag(spread))
-        assert np.abs(x.mean(axis=0)).max() < 0.1
+        x = (result.z[side] - center) / np.sqrt(np.diag(spread))  # some 1000 effective draws
+        assert np.abs(x.mean(axis=0)).max() < 0.12
         assert np.abs(np.log(x.std(axis=0))).max() < 0.1
-    evidence = result.history["log_evidence"][:, -1]
-    assert abs(evidence.mean()) < 0.3  # the density is normalized
+    evidence = result.history["log_evidence"][:, -1]  # of a normalized density
+    assert abs(evidence.mean()) < 4 * 0.075  # root mean square error over ten keys
+    assert result.verdict["R-hat"].status == "ok"
     assert result.verdict.status != "failed", result.verdict
     assert result.trail.gradients == 4 * 5000 * (9 * 4 + 1)
-    missed = infer.fit(target, infer.NUTS(), key=0, progress=False)
-    assert (missed.z[..., 0] > 0).all()
+
+
+@pytest.mark.slow
+def test_nuts_stays_in_the_mode_where_it_starts(mixture):
+    result = infer.fit(mixture, infer.NUTS(), key=0, progress=False)
+    shares = (result.z[..., 0] < 0).mean(axis=1)
+    assert np.isin(shares, [0, 1]).all()
+    assert result.verdict.status == ("ok" if np.ptp(shares) == 0 else "failed")
 
 
 def test_wrong_use():
