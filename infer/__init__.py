@@ -129,6 +129,7 @@ from infer.langevin.mirror_mala import MirrorMALA as MirrorMALA
 from infer.langevin.mymala import MYMALA as MYMALA
 from infer.langevin.myula import MYULA as MYULA
 from infer.langevin.obabo import OBABO as OBABO
+from infer.langevin.parallel_tempering import ParallelTempering as ParallelTempering
 from infer.langevin.pgla import PGLA as PGLA
 from infer.langevin.presets import MirroredLangevin as MirroredLangevin
 from infer.langevin.presets import MultiplicativeLangevin as MultiplicativeLangevin

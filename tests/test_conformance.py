@@ -213,6 +213,9 @@ NEW_SETTINGS = {
     "KLMC": lambda v: infer.KLMC(step_size=v, friction=1 + v, energy_error=v),
     "MALT": lambda v: infer.MALT(step_size=v, friction=v, acceptance=0.5 + v, n_steps=int(10 * v)),
     "Fixed": lambda v: infer.BAOAB(preconditioner=infer.Fixed([v, 1.0, 2.0])),
+    "ParallelTempering": lambda v: infer.ParallelTempering(
+        scale=v, step_size=v, acceptance=0.5 + v, n_steps=int(10 * v)
+    ),
     "SGLD": lambda v: infer.SGLD(infer.cyclical_steps(v, 10), infer.cyclical_temperature(10, v)),
     "decay": lambda v: infer.SGLD(infer.polynomial_decay(v, 1 + v, v), covariance=v * jnp.ones(1)),
     "PSGLD": lambda v: infer.PSGLD(step_size=v, decay=v, floor=v),
