@@ -48,6 +48,17 @@ def tempering(mean, covariance, **options):
     return infer.ParallelTempering(n_temperatures=K, reference=q0, **options)
 
 
+NAMES = (
+    "acceptance_rate",
+    "step_size",
+    "diverging",
+    "swap_acceptance",
+    "barrier",
+    "round_trips",
+    "log_evidence",
+)
+
+
 @eqx.filter_jit
 def run(algorithm, target, start, warmup, burn, steps):
     """Ensembles: last state, mean moments of every temperature, mean statistics, the last ones."""
@@ -75,17 +86,6 @@ def run(algorithm, target, start, warmup, burn, steps):
         return state, *means, last
 
     return jax.vmap(one)(jax.random.split(jax.random.key(3), ENSEMBLES))
-
-
-NAMES = (
-    "acceptance_rate",
-    "step_size",
-    "diverging",
-    "swap_acceptance",
-    "barrier",
-    "round_trips",
-    "log_evidence",
-)
 
 
 def counts(warmup, burn, steps):
