@@ -20,5 +20,6 @@ from infer.langevin.sghmc import SGHMC as SGHMC
 from infer.langevin.sgld import SGLD as SGLD
 from infer.langevin.sgnht import SGNHT as SGNHT
 from infer.langevin.skrock import SKROCK as SKROCK
+from infer.langevin.structured import StructuredSGMCMC as StructuredSGMCMC
 from infer.langevin.tamed_ula import TamedULA as TamedULA
 from infer.langevin.ula import ULA as ULA
