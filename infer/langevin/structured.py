@@ -194,7 +194,6 @@ def membership(target: Target, groups: Groups | None) -> Int[np.ndarray, " d"]:
         lost = target.coordinate_names()[wrong[0]]
         raise ValueError(
             f"StructuredSGMCMC needs every coordinate in exactly one group, and {lost!r} is in "
-            f"{found.sum(axis=0)[wrong[0]]}; the sites are {names}. Write groups=None for every "
-            "site by itself."
+            f"{found.sum(axis=0)[wrong[0]]}; write groups={[[name] for name in names]}."
         )
     return found.argmax(axis=0)
