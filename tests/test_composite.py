@@ -288,6 +288,47 @@ def test_mymala_is_exact_with_groups_and_boxes():
     assert_exact(found, (np.full(2, first), np.full(2, 2 - 3 * np.exp(-1) / p)), 4)
 
 
+@eqx.filter_jit
+def losses(algorithm, target, key):
+    """Mean of -log density and of its square over 3000 steps of 64 chains, after 300."""
+
+    def chain(key):
+        def body(i, loop):
+            state, first, second = loop
+            state, info = algorithm.step(jax.random.fold_in(key, i), target, state)
+            g, on = info.loss, (i >= 300) / 3000
+            return state, first + on * g, second + on * g**2
+
+        begun = algorithm.init(key, target), jnp.zeros(()), jnp.zeros(())
+        return jax.lax.fori_loop(0, 3300, body, begun)[1:]
+
+    return jax.vmap(chain)(jax.random.split(key, 64))
+
+
+@pytest.mark.slow
+def test_mymala_is_exact_with_matrices():
+    """Of exp(-g), g a norm in d dimensions, g is Gamma(d): in a metric of unequal variances."""
+    norm = infer.NuclearNorm(2.0)
+    target = infer.Composite(infer.from_log_density(flat, jnp.zeros((2, 2))), norm)
+    metric = infer.Diagonal(jnp.array([0.5, 1.0, 0.7, 0.4]))
+    algorithm = infer.MYMALA(step_size=0.4, smoothing=0.2, preconditioner=metric)
+    for found, right in zip(losses(algorithm, target, jax.random.key(6)), (4, 20), strict=True):
+        error = found.std(ddof=1) / 8
+        assert error < 0.03 * right and abs(found.mean() - right) < 3.5 * error
+
+
+@pytest.mark.slow
+def test_mymala_is_exact_on_a_ball():
+    """The uniform law on it: E |x|^2 = 3 / 5 r^2, in a metric of unequal variances."""
+    ball = infer.Composite(infer.from_log_density(flat, jnp.zeros(3)), infer.L2Ball(1.5))
+    metric = infer.Diagonal(jnp.array([0.5, 1.0, 0.7]))
+    algorithm = infer.MYMALA(step_size=0.2, preconditioner=metric)
+    found = moments(algorithm, ball.at(jnp.full(3, 0.2)), jax.random.key(7), 6000, 400)
+    for got, right in ((found[0], np.zeros(3)), (found[1], np.full(3, 1.5**2 / 5))):
+        error = np.std(got, axis=0, ddof=1) / 8
+        assert (error < 0.02).all() and (np.abs(np.mean(got, axis=0) - right) < 3.8 * error).all()
+
+
 @pytest.mark.slow
 def test_bias_of_the_default_settings():
     """On Laplace densities with M their variances: the figures of the docstrings."""

@@ -301,12 +301,13 @@ BIAS = {
 # draws, too few to rule out an error.
 STATUS = {"Blob": "suspect", "GFSD": "failed", "MIED": "suspect", "NoisySVGD": "suspect"}
 # Trajectories of one fixed length nearly close on themselves along some direction of a Gaussian.
-# Without a preconditioner Langevin steps are short.
+# Without a preconditioner Langevin steps are short. The past in a state is copied at every step.
 STEPS = {
     "HMC": 6000,
     "MirrorLangevin": 40_000,
     "BregmanProximalLangevin": 40_000,
     "BregmanPGLA": 40_000,
+    "StructuredSGMCMC": 10_000,
     "MirrorMALA": 8000,
 }
 

@@ -73,10 +73,11 @@ class StructuredSGMCMC(AbstractSampler):
         step_size: e, in (0, 2), in units of M, or a schedule, as in `SGLD`.
         covariance: M, as in `SGLD`.
 
-    Cost per step: as many gradients on the minibatch as there are groups, and one density. Limits:
-    biased by e as `SGLD` is, with the spread of the others' past as further noise of the score. It
-    forgets its start, and settles, over K / (1 - r) steps, r the largest correlation between
-    combinations of two groups: with r = 0.95 the default run was not enough (the verdict said so).
+    Cost per step: as many gradients on the minibatch as there are groups, one density, and in
+    `infer.fit` a copy of the past, O(K d). Limits: biased by e as `SGLD` is, with the spread of the
+    others' past as further noise of the score. It forgets its start, and settles, over K / (1 - r)
+    steps, r the largest correlation between combinations of two groups: a warm-up shorter than K is
+    of no use, and with r = 0.95 the default run was not enough (the verdict said so).
 
     Source: Alexos, Boyd and Mandt, Structured stochastic gradient MCMC, ICML 2022, in the form
     without dropout. There the prior is taken at the present of all groups, here in g_i like the
@@ -193,7 +194,6 @@ def membership(target: Target, groups: Groups | None) -> Int[np.ndarray, " d"]:
         lost = target.coordinate_names()[wrong[0]]
         raise ValueError(
             f"StructuredSGMCMC needs every coordinate in exactly one group, and {lost!r} is in "
-            f"{found.sum(axis=0)[wrong[0]]}; the sites are {names}. Write groups=None for every "
-            "site by itself."
+            f"{found.sum(axis=0)[wrong[0]]}; write groups={[[name] for name in names]}."
         )
     return found.argmax(axis=0)
