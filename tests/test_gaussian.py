@@ -20,6 +20,7 @@ from infer.gaussian.oracle import Expectations
 from infer.gaussian.points import CHUNK, DOUBLINGS, sobol_directions, whitener
 from infer.gaussian.rule import Rule, in_fixed_frame, in_moving_frame
 
+SLOW = pytest.mark.slow
 MOVING = {
     "forward_backward": fbgvi.RULE,
     "gradient": bwgd.RULE,
@@ -895,8 +896,8 @@ def predicted(eta, n):
     "eta, value",
     [
         (1.0, 0.8833),
-        pytest.param(0.5, 0.3376, marks=pytest.mark.slow),
-        pytest.param(0.25, 0.1527, marks=pytest.mark.slow),
+        pytest.param(0.5, 0.3376, marks=SLOW),
+        pytest.param(0.25, 0.1527, marks=SLOW),
     ],
 )
 def test_noise_of_steps_with_new_points(eta, value, x64):
@@ -967,9 +968,9 @@ def test_free_energy_of_the_laplace_approximation(name, x64):
 
 
 @pytest.mark.parametrize(
-    "algorithm", [infer.FBGVI, pytest.param(infer.NaturalGradientVI, marks=pytest.mark.slow)]
+    "algorithm", [infer.FBGVI, pytest.param(infer.NaturalGradientVI, marks=SLOW)]
 )
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", ["few", *(pytest.param(n, marks=SLOW) for n in ("many", "small"))])
 def test_the_best_gaussian_is_found(name, algorithm, x64):
     """The loss is -ELBO with all its constants."""
     known = KNOWN[name]
@@ -1126,7 +1127,8 @@ def logistic(x, data):
 
 
 @pytest.mark.parametrize(
-    "oracle, precision", [(None, "float32"), (infer.Stein(), "float32"), (None, "float64")]
+    "oracle, precision",
+    [(None, "float32"), pytest.param(infer.Stein(), "float32", marks=SLOW), (None, "float64")],
 )
 def test_logistic_regression(oracle, precision):
     known = KNOWN["small"]
@@ -1207,7 +1209,7 @@ line.defvjp(lambda x: (line(x), None), lambda _, g: (-g,))
 once.defvjp(lambda x: (once(x), x), lambda x, g: (g * line(x),))
 
 
-@pytest.mark.parametrize("density", [foreign, once])
+@pytest.mark.parametrize("density", [foreign, pytest.param(once, marks=SLOW)])
 def test_a_density_with_one_derivative(density):
     target = infer.from_log_density(lambda x: density(x), jnp.zeros(2))
     with pytest.raises(TypeError, match=r"infer\.FBGVI\(oracle=infer\.Stein\(\)\)"):
@@ -1291,7 +1293,7 @@ def test_more_points_compile_nothing(capsys):
     assert (np.diff(points[points > 0]) >= 0).all()
 
 
-@pytest.mark.slow
+@SLOW
 def test_new_settings_compile_nothing(capsys):
     first = fit(SCHOOLS, infer.FBGVI(step_size=0.5, tolerance=0.01, init_scale=0.2), steps=40)
     before = len(traces)
@@ -1301,7 +1303,7 @@ def test_new_settings_compile_nothing(capsys):
         np.testing.assert_array_equal(result.history["step_size"][0, 1:].max(), most)
 
 
-@pytest.mark.slow
+@SLOW
 def test_chains_are_single_fits(x64, capsys):
     """Each with its own points, and its own number of them."""
     algorithm, target = infer.FBGVI(), infer.from_log_density(eight_schools, jnp.zeros(10))
@@ -1320,7 +1322,7 @@ def test_chains_are_single_fits(x64, capsys):
     assert np.ptp(together.best.mean, axis=0).max() > 1e-6  # but not to the same points
 
 
-@pytest.mark.slow
+@SLOW
 def test_three_fits_at_once(capsys):
     many = fit(KNOWN["small"].target(), chains=3)
     one = fit(KNOWN["small"].target(), chains=1)
@@ -1351,7 +1353,7 @@ ENDLESS = {
 }
 
 
-@pytest.mark.parametrize("name", ["new", pytest.param("fixed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["new", pytest.param("fixed", marks=SLOW)])
 def test_stopped_resumed_and_extended_fits_are_one_fit(name, tmp_path, capsys):
     options = {"algorithm": ENDLESS[name], "key": 3, "draws": 100}
     path = tmp_path / "fit.infer"
