@@ -17,6 +17,8 @@ SLOW = {
     "docs/langevin.md",
     "docs/mcmc.md",
     "docs/mirror_langevin.md",
+    "docs/particles.md",
+    "docs/stochastic_gradient.md",
     "docs/transport.md",
     "docs/verdict.md",
 }  # only `make reproduce` runs them

@@ -190,6 +190,7 @@ def two_modes(z):
     return jnp.logaddexp(narrow, wide) - 0.5 * d * jnp.log(2 * jnp.pi)
 
 
+@pytest.mark.slow
 def test_smc_weighs_modes():
     """Shares of two modes of different width in d = 4, and log evidence 0, from 8 runs."""
     target = infer.from_log_density(two_modes, jnp.zeros(4))

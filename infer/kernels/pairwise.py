@@ -82,8 +82,8 @@ def stein_force(
             grad is C grad, and `score` has as many columns.
     """
     kernel = kernel.at(x)
-    x = x - x.mean(axis=0)
-    moved = x if moved is None else moved - moved.mean(axis=0)
+    x = centered(x)
+    moved = x if moved is None else centered(moved)
     n, d = moved.shape
     decay = kernel.decay
     # A column of ones makes the row sums part of the product.
@@ -101,7 +101,13 @@ def stein_force(
 
 def kernel_matrix(x: Points, kernel: AbstractRadialKernel) -> Float[Array, "n n"]:
     """K_ij = k(x_i, x_j) of a kernel whose bandwidth is settled; memory n^2."""
-    return over_rows(x - x.mean(axis=0), lambda r, _: kernel.value(r))
+    return over_rows(centered(x), lambda r, _: kernel.value(r))
+
+
+def centered(x: Points) -> Points:
+    """Less the mean, by differences first: equal points become 0, whatever the rounding."""
+    x = x - x[0]
+    return x - x.mean(axis=0)
 
 
 def with_ones(x: Points) -> Float[Array, "n d_1"]:
