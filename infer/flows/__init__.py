@@ -1,4 +1,4 @@
-"""Normalizing flows: invertible layers that carry log determinant and score, and families of them."""
+"""Normalizing flows: layers that carry log determinant and score, and families of them."""
 
 from infer.flows.coupling import Coupling as Coupling
 from infer.flows.coupling import SoftAffine as SoftAffine

@@ -12,6 +12,8 @@ from infer.flows.layer import AbstractLayer
 from infer.flows.perceptron import Perceptron, perceptron
 
 Settings = Float[Array, "d n"]
+Head = Float[Array, " head"]  # the first half of the coordinates
+Tail = Float[Array, " tail"]
 
 
 class AbstractTransform(eqx.Module):
@@ -76,7 +78,7 @@ class Coupling(AbstractLayer):
     transform: AbstractTransform
 
     def forward(self, x: Vector) -> tuple[Vector, Scalar]:
-        """y and ld."""
+        """The image y, and ld."""
         c, t = _halves(x)
         y, log_slope = self.transform.forward(t, self._settings(c))
         return jnp.concatenate([c, y]), jnp.sum(log_slope)
@@ -88,7 +90,7 @@ class Coupling(AbstractLayer):
         return jnp.concatenate([c, x]), jnp.sum(log_slope)
 
     def push(self, x: Vector, score: Vector) -> tuple[Vector, Scalar, Vector]:
-        """y, ld and s'."""
+        """The image y, ld and s'."""
         y, log_det = self.forward(x)
         # What is written twice here is computed once: the compiler merges equal operations.
         fixed, x, score = jax.lax.stop_gradient((self, x, score))
@@ -100,11 +102,13 @@ class Coupling(AbstractLayer):
         (pulled,) = through_conditioner(through_transform((-s_t, -one))[1])
         return y, log_det, jnp.concatenate([s_c + pulled, s_t])
 
-    def _settings(self, c: Vector) -> Settings:
-        return self.conditioner(c).reshape(-1, self.transform.settings)
+    def _settings(self, c: Head) -> Float[Array, "tail n"]:
+        # A mean over the last hidden layer: a step of Adam moves it as far as one parameter.
+        width = self.conditioner.layers[-1].weight.shape[1]
+        return self.conditioner(c).reshape(-1, self.transform.settings) / width
 
 
-def _halves(x: Vector) -> tuple[Vector, Vector]:
+def _halves(x: Vector) -> tuple[Head, Tail]:
     half = x.shape[0] // 2
     return x[:half], x[half:]
 

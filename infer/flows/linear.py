@@ -56,7 +56,7 @@ class Triangular(AbstractLayer):
         return self.lower @ (self.upper @ x) + self.shift, jnp.sum(self.log_diagonal)
 
     def inverse(self, y: Vector) -> tuple[Vector, Scalar]:
-        """x by two triangular solves, and minus the sum of the log diagonal."""
+        """By two triangular solves; and minus the sum of the log diagonal."""
         half = solve_triangular(self.lower, y - self.shift, lower=True, unit_diagonal=True)
         return solve_triangular(self.upper, half), -jnp.sum(self.log_diagonal)
 
@@ -79,13 +79,13 @@ class Reverse(AbstractLayer):
     """y = x backwards: between two couplings, so that each half is moved in turn. No parameters."""
 
     def forward(self, x: Vector) -> tuple[Vector, Scalar]:
-        """x backwards, and zero."""
+        """Backwards, and zero."""
         return x[::-1], jnp.zeros((), x.dtype)
 
     def inverse(self, y: Vector) -> tuple[Vector, Scalar]:
-        """y backwards, and zero."""
+        """Backwards, and zero."""
         return self.forward(y)
 
     def push(self, x: Vector, score: Vector) -> tuple[Vector, Scalar, Vector]:
-        """x backwards, zero, and the score backwards."""
+        """Backwards, zero, and the score backwards."""
         return x[::-1], jnp.zeros((), x.dtype), jax.lax.stop_gradient(score[::-1])

@@ -39,7 +39,7 @@ class RationalQuadratic(AbstractTransform):
         return 3 * self.bins - 1
 
     def forward(self, t: Vector, h: Settings) -> tuple[Vector, Vector]:
-        """tau and log tau'; t and 0 outside the box."""
+        """The spline and log tau'; t and 0 outside the box."""
         lefts, bottoms, slopes = self._knots(h)
         inside = jnp.abs(t) < self.bound
         # Points outside go through the formulas as zero, so that no infinity meets a gradient.
