@@ -70,7 +70,7 @@ class Coupling(AbstractLayer):
     forward, and for the score once back.
 
     Attributes:
-        conditioner: h.
+        conditioner: h times its width, since h is a mean over the last hidden layer.
         transform: tau.
     """
 

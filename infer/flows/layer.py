@@ -69,7 +69,8 @@ class Stack(AbstractLayer):
     """Equal layers one after another, compiled once.
 
     Attributes:
-        layer: the layers, every array leaf with one more leading axis. `stack` makes it.
+        layer: the layers, every array leaf with one more leading axis, as `equinox.filter_vmap` of
+            a function that makes one layer returns them.
     """
 
     layer: AbstractLayer

@@ -24,7 +24,7 @@ class RealNVP(AbstractFamily):
     the parameters of a Gaussian: take a smaller learning rate and more draws per step,
 
         infer.VI(family=infer.RealNVP(), estimator=infer.Path(), n_samples=64,
-                 optimizer=infer.optimizer(optax.adam, learning_rate=2e-3))
+                 optimizer=infer.optimizer(optax.adam, learning_rate=5e-3))
 
     Args:
         n_layers: couplings, >= 1; 2 are needed to move every coordinate.
