@@ -67,8 +67,11 @@ STACKS = {
 FIRST = LAYERS | STACKS
 
 
-def layer_of(name) -> AbstractLayer:
-    return moved(FIRST[name](jax.random.key(1)), jax.random.key(2))
+def layer_of(name, scale=0.5) -> AbstractLayer:
+    def make(a, b):
+        return moved(FIRST[name](a), b, scale)
+
+    return eqx.filter_jit(make)(jax.random.key(1), jax.random.key(2))
 
 
 def points(name, n=7):
@@ -150,7 +153,7 @@ def test_push_through_a_stack_is_autodiff_through_its_inverse(name, x64):
 
 @pytest.mark.parametrize("name", ["stack of affine", pytest.param("stack of spline", marks=SLOW)])
 def test_single_precision(name):
-    layer, x = moved(FIRST[name](jax.random.key(1)), jax.random.key(2), 0.1), points(name)
+    layer, x = layer_of(name, 0.1), points(name)
     (y, log_det, score), _ = through(layer, x, jnp.ones_like(x))
     assert y.dtype == log_det.dtype == score.dtype == jnp.float32
     x_again, minus = back(layer, y)
@@ -266,7 +269,7 @@ SMALL = {
 )
 def test_the_first_member_is_a_gaussian_at_the_start(precision, d, name):
     start = jnp.arange(d) - 3.0
-    q = SMALL[name]().init(jax.random.key(0), start)
+    q = eqx.filter_jit(SMALL[name]().init)(jax.random.key(0), start)
     assert all(leaf.dtype == precision for leaf in jax.tree.leaves(q))
     draws = eqx.filter_jit(lambda q: q.sample_score(jax.random.key(1), 50))(q)
     tolerance = 2e-4 if precision == "float32" else 1e-11
@@ -300,7 +303,8 @@ def limit(z):
 )
 def test_what_the_path_gradient_leaves_out_has_mean_zero(name, x64):
     """E_q[d log q / d parameters] = 0 holds if q is continuous in x; 4000 draws."""
-    q = moved(SMALL[name]().init(jax.random.key(0), jnp.ones(3)), jax.random.key(1), 0.3)
+    first = eqx.filter_jit(SMALL[name]().init)(jax.random.key(0), jnp.ones(3))
+    q = moved(first, jax.random.key(1), 0.3)
     z = mean_score_of_parameters(q)
     assert len(z) > 100 and np.abs(z).max() < limit(z)
 
@@ -325,6 +329,7 @@ class Jumping(AbstractTransform):
         return t, -self.forward(t, h)[1]
 
 
+@pytest.mark.slow
 def test_a_jump_of_the_density_would_be_noticed(x64):
     q = SMALL["RealNVP"]().init(jax.random.key(0), jnp.ones(3))
     jumping = coupling(jax.random.key(0), jnp.ones(3), Jumping(), width=6, depth=1)
