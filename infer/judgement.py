@@ -20,6 +20,7 @@ from infer.core.stopping import AbstractStopping, LossSettled, Record
 from infer.core.target import Target
 from infer.core.types import PRNGKey
 from infer.families.gaussian import DiagonalGaussian
+from infer.flows.flow import Flow
 from infer.result import Result, Timings, best_restart
 from infer.run.checkpoint import describe
 from infer.run.loop import Plan, Trail
@@ -281,6 +282,11 @@ def _state_hint(stacked: Posterior, target: Target) -> str:
     """The usual cause when an approximation of this kind is wrong."""
     if isinstance(stacked, DiagonalGaussian):
         return "A mean-field family ignores correlation between coordinates: try infer.FullRank()"
+    if isinstance(stacked, Flow):
+        return (
+            "A flow needs many steps, each of many draws and not too long: more steps, "
+            "n_samples=64, optimizer=infer.optimizer(optax.adam, learning_rate=0.005)"
+        )
     if isinstance(stacked, Particles):
         n = stacked.x.shape[-2]
         return (

@@ -412,9 +412,20 @@ def test_minibatches_are_taken_or_refused(name):
 # Families -------------------------------------------------------------------------------------
 
 
+SMALL = {"RealNVP": {"n_layers": 2, "width": 4}, "SplineFlow": {"n_layers": 2, "width": 4}}
+
+
+# All but its transform is that of RealNVP, and it takes long to compile.
+QUICK_FAMILIES = [
+    pytest.param(name, marks=pytest.mark.slow) if name == "SplineFlow" else name
+    for name in FAMILIES
+]
+
+
 def member(name, scale=0.3):
     """A member of a family on R^3 with every leaf drawn at random."""
-    first = FAMILIES[name](scale=0.7).init(jax.random.key(0), jnp.zeros(3))
+    family = FAMILIES[name](scale=0.7, **SMALL.get(name, {}))
+    first = family.init(jax.random.key(0), jnp.zeros(3))
     leaves, structure = jax.tree.flatten(first)
     keys = jax.random.split(jax.random.key(7), len(leaves))
     noise = [
@@ -430,25 +441,30 @@ def test_draws_of_a_family_know_their_density(name, x64):
     np.testing.assert_allclose(draws.log_q, jax.vmap(q.log_prob)(draws.x), rtol=1e-12)
     np.testing.assert_allclose(draws.score, jax.vmap(jax.grad(q.log_prob))(draws.x), rtol=1e-10)
     np.testing.assert_allclose(q.sample(jax.random.key(1), 50), draws.x, rtol=1e-12)
-    np.testing.assert_allclose(q.covariance, q.factor @ q.factor.T, rtol=1e-12)
+    if q.moments() is not None:
+        np.testing.assert_allclose(q.covariance, q.factor @ q.factor.T, rtol=1e-12)
     leaked = jax.grad(lambda q: jnp.sum(q.sample_score(jax.random.key(1), 5).score))(q)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(leaked))  # the score is a constant
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_moments_and_mass_of_a_family(name, x64):
-    """Draws have the mean and covariance stated; mean exp(log w) = Z for a known density, z < 4."""
+    """Draws have what moments are stated; mean exp(log w) = Z for a known density, z < 4."""
     q = member(name)
     x = np.asarray(q.sample(jax.random.key(2), 40_000))
-    np.testing.assert_allclose(x.mean(axis=0), q.mean, atol=4 * x.std(axis=0).max() / 200)
-    product = (x - q.mean)[:, :, None] * (x - q.mean)[:, None, :]
-    error = product.mean(axis=0) - q.covariance
-    assert (np.abs(error) < 4 * product.std(axis=0) / 200).all()
+    mean, covariance = x.mean(axis=0), np.cov(x.T)
+    if q.moments() is not None:
+        np.testing.assert_allclose(mean, q.mean, atol=4 * x.std(axis=0).max() / 200)
+        mean = q.mean
+        product = (x - mean)[:, :, None] * (x - mean)[:, None, :]
+        covariance = q.covariance
+        error = product.mean(axis=0) - covariance
+        assert (np.abs(error) < 4 * product.std(axis=0) / 200).all()
     log_z = 0.7  # a Gaussian narrower than q, times e^0.7
-    narrow = 0.7 * q.covariance
+    narrow = 0.7 * covariance
     p = jax.scipy.stats.multivariate_normal
     draws = q.sample_score(jax.random.key(3), 40_000)
-    log_p = log_z + p.logpdf(draws.x, q.mean + 0.05, narrow)
+    log_p = log_z + p.logpdf(draws.x, mean + 0.05, narrow)
     w = np.exp(log_p - draws.log_q)
     assert abs(w.mean() - np.exp(log_z)) < 4 * w.std() / 200
 
@@ -481,7 +497,7 @@ def gradient(key, problem, q, estimator, n=5):
     return estimate(key, problem, q, infer.ReverseKL(), estimator, n)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", QUICK_FAMILIES)
 def test_reparam_is_the_derivative_of_the_bound(name, x64):
     q, key = member(name), jax.random.key(4)
 
@@ -494,9 +510,9 @@ def test_reparam_is_the_derivative_of_the_bound(name, x64):
     assert_close(ascent, jax.grad(bound)(q), 1e-12)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", QUICK_FAMILIES)
 def test_reparam_and_path_agree_on_average(name, x64):
-    """Two means of 4000 gradients each, up to 12 comparisons at z < 4.5."""
+    """Two means of 4000 gradients each, up to 600 comparisons at z < 4.5."""
     q, n = member(name), 4000
 
     @eqx.filter_jit
@@ -513,7 +529,7 @@ def test_reparam_and_path_agree_on_average(name, x64):
     assert np.linalg.norm(reparam.mean(axis=0)) > 10 * np.linalg.norm(se)  # it is not all noise
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", QUICK_FAMILIES)
 def test_path_gradient_vanishes_at_the_posterior(name, x64):
     q = member(name)
     posterior = infer.from_log_density(q.log_prob, jnp.zeros(3))

@@ -13,6 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SLOW = {
+    "docs/flows.md",
     "docs/gaussian.md",
     "docs/langevin.md",
     "docs/mcmc.md",

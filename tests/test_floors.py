@@ -24,6 +24,7 @@ FLOORS: dict[str, int] = {
     "run": 1,
     "geometry": 1,
     "families": 1,
+    "flows": 1,
     "kernels": 1,
     "objectives": 1,
     "optimizers": 1,
