@@ -12,8 +12,9 @@ from infer.diagnostics import ess_bulk
 def test_nuts_agrees_with_the_reference(posteriordb, name):
     """Flat priors, a badly scaled regression, and a bound that depends on another parameter."""
     target = posteriors.load(posteriordb, name)
-    preconditioner = infer.Dense()
-    result = infer.fit(target, infer.NUTS(preconditioner=preconditioner), key=0)
+    # With 1000 draws the verdict on the second is ok or suspect by rounding.
+    sampler = infer.NUTS(preconditioner=infer.Dense())
+    result = infer.fit(target, sampler, key=0, draws=3000)
     assert result.verdict.status == "ok", result.verdict
     reference = posteriors.reference(posteriordb, name)
     compared = 0
