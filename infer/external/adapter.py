@@ -11,9 +11,9 @@ from jaxtyping import Array
 
 from infer.core.algorithm import AbstractSampler, Info
 from infer.core.target import Target
-from infer.core.types import PRNGKey, Scalar, Vector
+from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, check_preconditioner
-from infer.geometry.warmup import Tuning, untuned
+from infer.geometry.warmup import Tuning, tuned, untuned
 
 
 def require_blackjax(name: str) -> None:
@@ -37,19 +37,22 @@ class KernelState(eqx.Module):
         return self.inner.position
 
 
-class AbstractBlackJAX(AbstractSampler):
-    """A kernel of BlackJAX with a step size and a preconditioner that our warm-up learns.
+class AbstractTrajectory(AbstractSampler):
+    """A kernel of BlackJAX that accepts or refuses where it goes, warmed up by how often.
 
-    A method is a first state, a transition and what it adapts; everything else is here.
+    A method is a first state, a transition and its defaults; everything else is here.
 
     Attributes:
-        step_size: the first step size, > 0, or None for sqrt(d) / 4.
+        step_size: the first step size, > 0, or None for `first_step`.
         preconditioner: of M, the inverse mass matrix.
+        acceptance: mean acceptance aimed at.
     """
 
     step_size: eqx.AbstractVar[Scalar | None]
     preconditioner: eqx.AbstractVar[AbstractPreconditioner]
+    acceptance: eqx.AbstractVar[Scalar]
     exact_target: ClassVar[bool] = True
+    adjusted: ClassVar[bool] = True
 
     def __check_init__(self) -> None:
         """Say what to install; refuse what is no preconditioner."""
@@ -68,8 +71,7 @@ class AbstractBlackJAX(AbstractSampler):
         """The state at `target.initial(key)`, untuned."""
         key_start, key_kernel = jax.random.split(key)
         z = target.initial(key_start)
-        first = jnp.sqrt(z.shape[0]) / 4 if self.step_size is None else self.step_size
-        tuning = untuned(self.preconditioner, first, z)
+        tuning = untuned(self.preconditioner, first_step(self.step_size, z), z)
         return KernelState(self.begin(key_kernel, target, z), tuning)
 
     def step(self, key: PRNGKey, target: Target, state: KernelState) -> tuple[KernelState, Info]:
@@ -77,13 +79,28 @@ class AbstractBlackJAX(AbstractSampler):
         inner, info = self.move(key, target, state)
         return KernelState(inner, state.tuning), info
 
+    def adapt(
+        self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
+    ) -> tuple[KernelState, Info]:
+        """One transition, after which step size and preconditioner are tuned."""
+        state, info = self.step(key, target, state)
+        rate = info.stats["acceptance_rate"]
+        return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info
+
     def position(self, state: KernelState) -> Vector:
         """Where the chain is."""
         return state.position
 
 
-def trajectory_info(state: KernelState, inner: Any, info: Any, extra: dict[str, Array]) -> Info:
-    """What a Hamiltonian transition shows, under ArviZ's names."""
+def first_step(step_size: Scalar | None, z: Vector) -> Scalar:
+    """The step size that was given, or the one that microcanonical methods begin with."""
+    return jnp.sqrt(z.shape[0]) / 4 if step_size is None else step_size
+
+
+def trajectory_info(
+    state: KernelState, inner: Any, info: Any, extra: dict[str, Array], per_step: int = 1
+) -> Info:
+    """What a transition shows, under ArviZ's names; `per_step` gradients per integration step."""
     steps = jnp.asarray(info.num_integration_steps, jnp.int32)
     stats = {
         "acceptance_rate": info.acceptance_rate,
@@ -92,7 +109,7 @@ def trajectory_info(state: KernelState, inner: Any, info: Any, extra: dict[str, 
         "step_size": state.tuning.step_size,
         "n_steps": steps,
     }
-    return Info(-inner.logdensity, steps, stats | extra)
+    return Info(-inner.logdensity, per_step * steps, stats | extra)
 
 
 def hamiltonian(target: Target, z: Vector) -> Any:

@@ -9,16 +9,15 @@ import jax.numpy as jnp
 from infer.core.algorithm import Info
 from infer.core.checks import fraction, optional_positive, positive
 from infer.core.target import Target
-from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.external.adapter import AbstractBlackJAX, KernelState, hamiltonian, trajectory_info
+from infer.core.types import PRNGKey, Scalar, Vector
+from infer.external.adapter import AbstractTrajectory, KernelState, hamiltonian, trajectory_info
 from infer.external.mclmc import check_microcanonical
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
-from infer.geometry.warmup import tuned
 
 LONGEST = 1000.0  # steps of a trajectory on average, at most
 
 
-class AdjustedMCLMC(AbstractBlackJAX):
+class AdjustedMCLMC(AbstractTrajectory):
     """Metropolis-adjusted microcanonical sampling (MAMS): trajectories of unit speed, exact.
 
         dx = L u dt,   du = (I - u u^T) L^T grad log p(x) dt / (d - 1),   |u| = 1,   M = L L^T
@@ -44,7 +43,6 @@ class AdjustedMCLMC(AbstractBlackJAX):
     )
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.9), default=0.9)
-    adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
     source: ClassVar[str] = (
@@ -78,13 +76,4 @@ class AdjustedMCLMC(AbstractBlackJAX):
             integration_steps_params=(steps,),
         )
         inner = type(state.inner)(*inner[:3])
-        shown = trajectory_info(state, inner, info, {})
-        return inner, Info(shown.loss, 2 * shown.gradients, shown.stats)
-
-    def adapt(
-        self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
-    ) -> tuple[KernelState, Info]:
-        """One trajectory, after which step size and preconditioner are tuned."""
-        state, info = self.step(key, target, state)
-        rate = info.stats["acceptance_rate"]
-        return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info
+        return inner, trajectory_info(state, inner, info, {}, per_step=2)

@@ -13,7 +13,7 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.external.adapter import require_blackjax
 from infer.geometry.scale import AbstractPreconditioner, Dense, Fixed, as_covariance
-from infer.geometry.warmup import Tuning, tune, untuned, window
+from infer.geometry.warmup import Tuning, tune_scale, untuned, window
 
 
 def _as_mean(value: Any) -> Any:
@@ -128,9 +128,8 @@ class EllipticalSlice(AbstractSampler):
     ) -> tuple[EllipticalState, Info]:
         """One ellipse, after which m and M are learned at the end of a window."""
         state, info = self.step(key, target, state)
-        z, level = state.position, jnp.ones((), state.position.dtype)
-        tuning = tune(state.tuning, self.preconditioner, z, level, level, i, n)
-        mean = state.mean
+        z, mean = state.position, state.mean
+        tuning = tune_scale(state.tuning, self.preconditioner, z, i, n)
         if self.covariance is None:
             # From afar no ellipse around a fixed center leads there: at first it moves along.
             learned = jnp.where(window(i, n)[1], state.tuning.moments.add(z).mean, mean)

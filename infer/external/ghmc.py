@@ -8,13 +8,12 @@ import jax.numpy as jnp
 from infer.core.algorithm import Info
 from infer.core.checks import fraction, positive
 from infer.core.target import Target
-from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.external.adapter import AbstractBlackJAX, KernelState, trajectory_info
+from infer.core.types import PRNGKey, Scalar, Vector
+from infer.external.adapter import AbstractTrajectory, KernelState, trajectory_info
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
-from infer.geometry.warmup import tuned
 
 
-class GHMC(AbstractBlackJAX):
+class GHMC(AbstractTrajectory):
     """Hamiltonian Monte Carlo with single steps and a momentum that is mostly kept.
 
         p <- sqrt(1 - a) p + sqrt(a) noise,      a = 1 - exp(-2 friction h)
@@ -42,7 +41,6 @@ class GHMC(AbstractBlackJAX):
     step_size: Scalar = eqx.field(converter=positive("step_size", 0.1), default=0.1)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.9), default=0.9)
-    adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 2000
     default_steps: ClassVar[int] = 8000
     source: ClassVar[str] = (
@@ -66,11 +64,3 @@ class GHMC(AbstractBlackJAX):
         kernel: Any = ghmc.build_kernel()
         inner, info = kernel(key, state.inner, target.log_prob, h, metric, alpha, alpha / 2)
         return inner, trajectory_info(state, inner, info, {})
-
-    def adapt(
-        self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
-    ) -> tuple[KernelState, Info]:
-        """One step, after which its size and the mass matrix are tuned."""
-        state, info = self.step(key, target, state)
-        rate = info.stats["acceptance_rate"]
-        return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info

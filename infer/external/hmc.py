@@ -11,10 +11,9 @@ from jaxtyping import Array
 from infer.core.algorithm import Info
 from infer.core.checks import fraction, positive
 from infer.core.target import Target
-from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.external.adapter import AbstractBlackJAX, KernelState, hamiltonian, trajectory_info
+from infer.core.types import PRNGKey, Scalar, Vector
+from infer.external.adapter import AbstractTrajectory, KernelState, hamiltonian, trajectory_info
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
-from infer.geometry.warmup import tuned
 
 
 def _leapfrogs(n: int | Array) -> Array:
@@ -23,7 +22,7 @@ def _leapfrogs(n: int | Array) -> Array:
     return jnp.asarray(n, jnp.int32)
 
 
-class HMC(AbstractBlackJAX):
+class HMC(AbstractTrajectory):
     """Hamiltonian Monte Carlo with trajectories of random length, up to a longest one.
 
     The number of leapfrog steps is uniform on 1, ..., `n_leapfrog`: a fixed one comes back to where
@@ -43,7 +42,6 @@ class HMC(AbstractBlackJAX):
     step_size: Scalar = eqx.field(converter=positive("step_size", 1.0), default=1.0)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.8), default=0.8)
-    adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
     source: ClassVar[str] = (
@@ -64,11 +62,3 @@ class HMC(AbstractBlackJAX):
         e, covariance = state.tuning.step_size, state.tuning.scale.covariance
         inner, info = kernel(key_move, state.inner, target.log_prob, e, covariance, length)
         return inner, trajectory_info(state, inner, info, {})
-
-    def adapt(
-        self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
-    ) -> tuple[KernelState, Info]:
-        """One trajectory, after which step size and mass matrix are tuned."""
-        state, info = self.step(key, target, state)
-        rate = info.stats["acceptance_rate"]
-        return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info

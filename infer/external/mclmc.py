@@ -7,14 +7,23 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from infer.core.algorithm import Info
+from infer.core.algorithm import AbstractSampler, Info
 from infer.core.checks import optional_positive, positive
 from infer.core.linalg import Moments, empty_moments
 from infer.core.target import Target
 from infer.core.types import Count, Flag, PRNGKey, Scalar, Vector
-from infer.external.adapter import AbstractBlackJAX, KernelState
-from infer.geometry.scale import AbstractPreconditioner, Diagonal, Fixed
-from infer.geometry.warmup import CALM, by_scores_first, calmness, settled, shares, tune
+from infer.external.adapter import first_step, require_blackjax
+from infer.geometry.scale import AbstractPreconditioner, Diagonal, Fixed, check_preconditioner
+from infer.geometry.warmup import (
+    CALM,
+    Tuning,
+    by_scores_first,
+    calmness,
+    settled,
+    shares,
+    tune,
+    untuned,
+)
 
 WINDOWS = shares(10, 20, 40, 70)
 BATCHES = 10  # of steps, in the last 30 % of warm-up, whose means tell the autocorrelation
@@ -61,11 +70,15 @@ class Batches(eqx.Module):
         return jnp.maximum(size * jnp.mean(jnp.where(jnp.isfinite(ratio), ratio, 0)), 1)
 
 
-class Traveler(eqx.Module):
-    """BlackJAX's state, the decoherence length, and what they are tuned by."""
+class MCLMCState(eqx.Module):
+    """BlackJAX's state, the decoherence length, what warm-up learned, and by what.
+
+    `scores` and `batches` are only needed while warming up.
+    """
 
     kernel: Any
     length: Scalar
+    tuning: Tuning
     scores: Moments
     batches: Batches
 
@@ -75,7 +88,7 @@ class Traveler(eqx.Module):
         return self.kernel.position
 
 
-class MCLMC(AbstractBlackJAX):
+class MCLMC(AbstractSampler):
     """Microcanonical Langevin Monte Carlo: unit speed, a direction that turns, no acceptance test.
 
         dx = L u dt,   du = (I - u u^T) [L^T grad log p(x) / (d - 1) dt + noise],   |u| = 1
@@ -104,6 +117,7 @@ class MCLMC(AbstractBlackJAX):
     length: Scalar | None = eqx.field(converter=optional_positive("length", 1.0), default=None)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-4), default=5e-4)
+    exact_target: ClassVar[bool] = True
     adjusted: ClassVar[bool] = False
     bias_order: ClassVar[int | None] = 2
     default_warmup: ClassVar[int] = 2000
@@ -113,52 +127,61 @@ class MCLMC(AbstractBlackJAX):
         "JMLR 24(311), 2023."
     )
 
+    def __check_init__(self) -> None:
+        """Say what to install; refuse what is no preconditioner."""
+        require_blackjax("MCLMC")
+        check_preconditioner(self.preconditioner, "MCLMC")
+
     def check(self, target: Target) -> None:
         """Refuse one dimension, and a full matrix."""
         check_microcanonical("MCLMC", target, self.preconditioner)
 
-    def begin(self, key: PRNGKey, target: Target, z: Vector) -> Traveler:
-        """The kernel's state, with a direction, and sqrt(d) for the length."""
+    def init(self, key: PRNGKey, target: Target) -> MCLMCState:
+        """The state at `target.initial(key)` with a direction; sqrt(d) for the length."""
         from blackjax.mcmc import mclmc
 
+        key_start, key_kernel = jax.random.split(key)
+        z = target.initial(key_start)
         length = jnp.sqrt(z.shape[0]) if self.length is None else self.length
         blank = empty_moments(z, dense=False)
-        batches = Batches(jnp.zeros_like(z), jnp.zeros((), int), blank, blank)
-        kernel = mclmc.init(z, target.log_prob, key)
-        return Traveler(kernel, length.astype(z.dtype), blank, batches)
+        return MCLMCState(
+            kernel=mclmc.init(z, target.log_prob, key_kernel),
+            length=length.astype(z.dtype),
+            tuning=untuned(self.preconditioner, first_step(self.step_size, z), z),
+            scores=blank,
+            batches=Batches(jnp.zeros_like(z), jnp.zeros((), int), blank, blank),
+        )
 
-    def move(self, key: PRNGKey, target: Target, state: KernelState) -> tuple[Traveler, Info]:
+    def step(self, key: PRNGKey, target: Target, state: MCLMCState) -> tuple[MCLMCState, Info]:
         """One step. One without a finite density is refused by the kernel, and counted here."""
         from blackjax.mcmc import mclmc
 
-        e, scale, traveler = state.tuning.step_size, state.tuning.scale, state.inner
+        e, covariance = state.tuning.step_size, state.tuning.scale.covariance
         kernel: Any = mclmc.build_kernel()
-        after, info = kernel(
-            key, traveler.kernel, target.log_prob, scale.covariance, traveler.length, e
-        )
+        after, info = kernel(key, state.kernel, target.log_prob, covariance, state.length, e)
         stats: dict[str, Array] = {
             "energy_error": info.energy_change,
             "diverging": ~info.nonans,
             "step_size": e,
-            "length": traveler.length,
+            "length": state.length,
         }
-        inner = Traveler(after, traveler.length, traveler.scores, traveler.batches)
-        return inner, Info(-after.logdensity, jnp.asarray(2), stats)
+        state = eqx.tree_at(lambda s: s.kernel, state, after)
+        return state, Info(-after.logdensity, jnp.asarray(2), stats)
 
     def adapt(
-        self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
-    ) -> tuple[KernelState, Info]:
+        self, key: PRNGKey, target: Target, state: MCLMCState, i: Count, n: Count
+    ) -> tuple[MCLMCState, Info]:
         """One step, after which step size, M and, towards the end, the length are tuned."""
-        inner, info = self.move(key, target, state)
-        z, d = inner.position, state.position.shape[0]
+        state, info = self.step(key, target, state)
+        z = state.position
         error = jnp.where(info.stats["diverging"], jnp.inf, info.stats["energy_error"])
         collecting, ending = WINDOWS(i, n)
-        scores = _when(collecting, inner.scores.add(inner.kernel.logdensity_grad), inner.scores)
+        scores = _when(collecting, state.scores.add(state.kernel.logdensity_grad), state.scores)
         tuning = tune(
             state.tuning,
             self.preconditioner,
             z,
-            calmness(error, d, self.energy_error),
+            calmness(error, z.shape[0], self.energy_error),
             jnp.asarray(CALM, z.dtype),
             i,
             n,
@@ -167,13 +190,17 @@ class MCLMC(AbstractBlackJAX):
         )
         scores = _when(ending, empty_moments(z, dense=False), scores)
         size = jnp.maximum((3 * n) // (10 * BATCHES), 1)
-        batches = _when(i >= n - BATCHES * size, inner.batches.add(z, size), inner.batches)
-        length = inner.length
+        batches = _when(i >= n - BATCHES * size, state.batches.add(z, size), state.batches)
+        length = state.length
         if self.length is None:
             remembered = REMEMBERED * tuning.step_size * batches.autocorrelation_time(size)
             length = jnp.where((i + 1 == n) & (n >= 10 * BATCHES), remembered, length)
         tuning = settled(tuning, self.step_size, i, n)
-        return KernelState(Traveler(inner.kernel, length, scores, batches), tuning), info
+        return MCLMCState(state.kernel, length, tuning, scores, batches), info
+
+    def position(self, state: MCLMCState) -> Vector:
+        """Where the chain is."""
+        return state.position
 
 
 def _when(condition: Flag, new: Any, old: Any) -> Any:

@@ -7,13 +7,12 @@ import equinox as eqx
 from infer.core.algorithm import Info
 from infer.core.checks import check_count, fraction, positive
 from infer.core.target import Target
-from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.external.adapter import AbstractBlackJAX, KernelState, hamiltonian, trajectory_info
+from infer.core.types import PRNGKey, Scalar, Vector
+from infer.external.adapter import AbstractTrajectory, KernelState, hamiltonian, trajectory_info
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
-from infer.geometry.warmup import tuned
 
 
-class NUTS(AbstractBlackJAX):
+class NUTS(AbstractTrajectory):
     """The no-U-turn sampler: Hamiltonian trajectories that stop where they would turn back.
 
     The reference for posteriors of up to some thousand dimensions. Warm-up tunes the step size to
@@ -35,7 +34,6 @@ class NUTS(AbstractBlackJAX):
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.8), default=0.8)
     max_doublings: int = eqx.field(static=True, default=10)
-    adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
     source: ClassVar[str] = (
@@ -60,11 +58,3 @@ class NUTS(AbstractBlackJAX):
         inner, info = kernel(key, state.inner, target.log_prob, e, covariance, self.max_doublings)
         depth = {"tree_depth": info.num_trajectory_expansions}
         return inner, trajectory_info(state, inner, info, depth)
-
-    def adapt(
-        self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
-    ) -> tuple[KernelState, Info]:
-        """One trajectory, after which step size and mass matrix are tuned."""
-        state, info = self.step(key, target, state)
-        rate = info.stats["acceptance_rate"]
-        return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info

@@ -7,16 +7,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from infer.core.algorithm import Info
+from infer.core.algorithm import AbstractSampler, Info
 from infer.core.checks import check_count, positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.external.adapter import AbstractBlackJAX, KernelState
-from infer.geometry.scale import AbstractPreconditioner, Diagonal
-from infer.geometry.warmup import tune
+from infer.external.adapter import KernelState, require_blackjax
+from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
+from infer.geometry.warmup import tune_scale, untuned
 
 
-class SliceSampling(AbstractBlackJAX):
+class SliceSampling(AbstractSampler):
     """Slice sampling along random lines: exact, with densities alone, no gradients, no step size.
 
         z <- a uniform draw from the part of the line z + t L u where log p >= log p(z) + log U
@@ -39,28 +39,28 @@ class SliceSampling(AbstractBlackJAX):
     width: Scalar = eqx.field(converter=positive("width", 3.0), default=3.0)
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     moves: int = eqx.field(static=True, default=10)
+    exact_target: ClassVar[bool] = True
     adjusted: ClassVar[bool] = True
     uses_gradient: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
     source: ClassVar[str] = "Neal. Slice sampling. Annals of Statistics 31(3), 2003."
 
-    @property
-    def step_size(self) -> Scalar:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """`width`."""
-        return self.width
-
     def __check_init__(self) -> None:
-        """Refuse what could only fail later."""
+        """Say what to install; refuse what could only fail later."""
+        require_blackjax("SliceSampling")
+        check_preconditioner(self.preconditioner, "SliceSampling")
         check_count("SliceSampling", "moves", self.moves, 10)
 
-    def begin(self, key: PRNGKey, target: Target, z: Vector) -> Any:
-        """Position and density."""
+    def init(self, key: PRNGKey, target: Target) -> KernelState:
+        """The state at `target.initial(key)`, with the identity for M."""
         from blackjax.mcmc import slice as slices
 
-        return slices.init(z, target.log_prob)
+        z = target.initial(key)
+        tuning = untuned(self.preconditioner, self.width, z)
+        return KernelState(slices.init(z, target.log_prob), tuning)
 
-    def move(self, key: PRNGKey, target: Target, state: KernelState) -> tuple[Any, Info]:
+    def step(self, key: PRNGKey, target: Target, state: KernelState) -> tuple[KernelState, Info]:
         """`moves` lines, one after the other."""
         from blackjax.mcmc import slice as slices
 
@@ -87,15 +87,17 @@ class SliceSampling(AbstractBlackJAX):
 
         first = (state.inner, jnp.zeros((), jnp.int32))
         inner, evaluations = jax.lax.fori_loop(0, self.moves, body, first)
-        return inner, Info(-inner.logdensity, jnp.asarray(0), {"n_evaluations": evaluations})
+        info = Info(-inner.logdensity, jnp.asarray(0), {"n_evaluations": evaluations})
+        return KernelState(inner, state.tuning), info
 
     def adapt(
         self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
     ) -> tuple[KernelState, Info]:
         """One step, after which M is learned at the end of a window."""
         state, info = self.step(key, target, state)
-        level = jnp.ones((), state.position.dtype)
-        tuning = tune(state.tuning, self.preconditioner, state.position, level, level, i, n)
-        return KernelState(
-            state.inner, eqx.tree_at(lambda t: t.step_size, tuning, state.tuning.step_size)
-        ), info
+        tuning = tune_scale(state.tuning, self.preconditioner, state.position, i, n)
+        return KernelState(state.inner, tuning), info
+
+    def position(self, state: KernelState) -> Vector:
+        """Where the chain is."""
+        return state.position

@@ -149,6 +149,15 @@ def tune(
     return Tuning(jnp.exp(log_step), scale, averaging, moments)
 
 
+def tune_scale(
+    tuning: Tuning, preconditioner: AbstractPreconditioner, position: Vector, i: Count, n: Count
+) -> Tuning:
+    """`tune` of a method without a step size to tune: M alone is learned."""
+    level = jnp.ones((), position.dtype)
+    after = tune(tuning, preconditioner, position, level, level, i, n)
+    return eqx.tree_at(lambda t: t.step_size, after, tuning.step_size)
+
+
 def tuned(
     state: State,
     preconditioner: AbstractPreconditioner,

@@ -15,6 +15,7 @@ from blackjax.mcmc.dynamic_hmc import DynamicHMCState
 from blackjax.mcmc.integrators import IntegratorState
 
 import infer
+from infer.external.mclmc import MCLMCState
 
 CHAINS, WARMUP, REPEATS = 4, 500, 5
 NOTE = (
@@ -72,7 +73,7 @@ def hmc_move(key: Any, state: Any, log_prob: Any, tuned: Any) -> Any:
 def mclmc_move(key: Any, state: Any, log_prob: Any, tuned: Any) -> Any:
     covariance, step = tuned.tuning.scale.covariance, tuned.tuning.step_size
     kernel: Any = mclmc.build_kernel()
-    state, info = kernel(key, state, log_prob, covariance, tuned.inner.length, step)
+    state, info = kernel(key, state, log_prob, covariance, tuned.length, step)
     return state, (info.energy_change, info.nonans), jnp.asarray(2)
 
 
@@ -116,7 +117,7 @@ def by_hand(move: Callable, target: infer.Target, keys: jax.Array, states: Any, 
     """One scan per chain, chains vmapped, keeping what `infer` keeps per draw."""
 
     def chain(key: jax.Array, tuned: Any) -> Any:
-        inner = tuned.inner.kernel if isinstance(tuned.inner, eqx.Module) else tuned.inner
+        inner = tuned.kernel if isinstance(tuned, MCLMCState) else tuned.inner
 
         def body(state: Any, key: jax.Array) -> Any:
             state, kept, gradients = move(key, state, target.log_prob, tuned)
