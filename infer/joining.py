@@ -118,6 +118,12 @@ def _check_lengths(i: int, other: Result, first: Result) -> None:
             "themselves end together with stopping=None",
         ),
         ("draws", first.z.shape[1], other.z.shape[1], "run them with the same draws"),
+        (
+            "moments",
+            first.trail.moments is not None,
+            other.trail.moments is not None,
+            "run all with moments=True, or none",
+        ),
     ):
         if here != there:
             raise ValueError(f"result {i} has {what} = {there}, result 0 has {here}: {remedy}.")

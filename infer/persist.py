@@ -23,11 +23,12 @@ from infer.run.checkpoint import (
     fingerprint,
     identify,
     pack,
+    trail_of,
+    under,
     unpack,
 )
 from infer.run.chunk import Carry
 from infer.run.loop import Plan, Trail
-from infer.run.moments import unpack_moments
 from infer.run.store import read, write
 
 
@@ -141,10 +142,10 @@ def load(
         timings=Timings(**report["timings"]),
         algorithm_name=meta["algorithm"],
         settings=meta["settings"],
-        named=_under("named/", arrays),
+        named=under("named/", arrays),
         names=report["coordinate_names"],
         labels=Labels(
-            {name: tuple(dims) for name, dims in report["dims"].items()}, _under("coords/", arrays)
+            {name: tuple(dims) for name, dims in report["dims"].items()}, under("coords/", arrays)
         ),
         identity=meta["target"],
         keys=keys,
@@ -165,21 +166,10 @@ def _judge_checkpoint(
 
 def _bare(arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> Trail:
     """The trail of a file without the structure of its states, which are a list of arrays."""
-    carry = _under("carry/", arrays)
+    carry = under("carry/", arrays)
     leaves = [carry[str(i)] for i in range(len(carry))]
-    record = _under("record/", arrays)
-    numbers = dict(numbers)
-    moments = unpack_moments(arrays, numbers.pop("moments"))
-    return Trail(
-        Carry(leaves[:-3], None, *map(jnp.asarray, leaves[-3:])),
-        chunks=[record] if record else [],
-        moments=moments,
-        **numbers,
-    )
-
-
-def _under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+    bare = Carry(leaves[:-3], None, *map(jnp.asarray, leaves[-3:]))
+    return trail_of(bare, arrays, numbers)
 
 
 def _keys(meta: dict[str, Any], report: dict[str, Any] | None) -> tuple[PRNGKey, ...]:

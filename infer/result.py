@@ -19,17 +19,11 @@ from infer.core.target import Labels, Target
 from infer.core.types import PRNGKey, Values
 from infer.run.checkpoint import origin
 from infer.run.loop import Plan, Trail
-from infer.run.moments import Moments
+from infer.run.moments import Moments, constrain
 from infer.summary import Summary, summarize
 
 if TYPE_CHECKING:
     import xarray
-
-
-@eqx.filter_jit
-def constrain(target: Target, z: Array) -> Values:
-    """Named values on their supports for flat draws (n, d), 256 at a time."""
-    return jax.lax.map(target.constrain, z, batch_size=256)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -185,24 +185,19 @@ def judge_generated(sample: Sample) -> tuple[Evidence, ...]:
 def _groups(z: np.ndarray, what: str = "particles", weighed: bool = False) -> Evidence:
     """Do the points sit in modes so far apart that none can have crossed from one to another?"""
     gap = widest_gap(z)
-    apart = gap.width > gap.limit
-    meaning = f"the {what} are one group"
-    if apart:
+    apart, limit = gap.width > gap.limit, f"<= {gap.limit:.2g}"
+    if not apart:
+        meaning = f"the {what} are one group"
+    else:
         more, fewer = gap.shares
-        meaning = (
-            f"the {what} form separate groups, {more:.0%} and {fewer:.0%} of them: these shares "
-            "come from the start, not from the posterior. Believe what is said of each group, not "
-            "means and probabilities over all of them"
+        meaning = f"the {what} form separate groups, {more:.0%} and {fewer:.0%} of them"
+        meaning += (
+            ", by their weights: another key, or chains=4, shows how sure these shares are"
+            if weighed
+            else ": these shares come from the start, not from the posterior. Believe what is said "
+            "of each group, not means and probabilities over all of them"
         )
-    if apart and weighed:
-        more, fewer = gap.shares
-        meaning = (
-            f"the {what} form separate groups, {more:.0%} and {fewer:.0%} of them, by their "
-            "weights: another key, or chains=4, shows how sure these shares are"
-        )
-    limit, status = f"<= {gap.limit:.2g}", "suspect" if apart else "ok"
-    if weighed:
-        status = "info"
+    status: Status = "info" if weighed else "suspect" if apart else "ok"
     return Evidence("separate groups", gap.width, limit, status, meaning)
 
 

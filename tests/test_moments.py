@@ -80,6 +80,8 @@ def test_resumed_extended_saved_and_joined(tmp_path):
     alone = fit(key=3).draws()
     draws = {name: np.concatenate([v, alone[name]]) for name, v in every().draws().items()}
     assert_moments(both, draws)
+    with pytest.raises(ValueError, match="moments = False, result 0 has True"):
+        infer.combine([longer, fit(key=4, thin=50, chunk=13)])
 
 
 def test_only_where_they_were_asked_for():

@@ -54,10 +54,6 @@ class FullyTempered(AbstractStopping):
             "reference= nearer to the posterior"
         )
 
-    def came_to_rest(self, record: Record) -> bool:
-        """Has the temperature been reached?"""
-        return bool(len(record.get("loss", ()))) and self.look(record, 1) is not None
-
 
 class SMCState(eqx.Module):
     """Particles and their weights for the next temperature, and what is learned on the way."""

@@ -178,11 +178,20 @@ def unpack(
             "with the same number of chains, the same settings and the same precision."
         )
     carry: Carry = jax.tree.unflatten(structure, [jnp.asarray(a) for a in stored])
-    record = {k.removeprefix("record/"): v for k, v in arrays.items() if k.startswith("record/")}
-    chunks = [record] if record else []
-    numbers = dict(numbers)
-    moments = unpack_moments(arrays, numbers.pop("moments"))
-    return Trail(carry, chunks=chunks, moments=moments, **numbers)
+    return trail_of(carry, arrays, numbers)
+
+
+def trail_of(carry: Carry, arrays: dict[str, np.ndarray], numbers: dict[str, Any]) -> Trail:
+    """A carry with all else that `pack` wrote."""
+    record = under("record/", arrays)
+    moments = unpack_moments(arrays, numbers["moments"])
+    rest = {name: number for name, number in numbers.items() if name != "moments"}
+    return Trail(carry, chunks=[record] if record else [], moments=moments, **rest)
+
+
+def under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names begin like this, by what follows."""
+    return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
 
 
 class Checkpointer:

@@ -16,7 +16,8 @@ MOST = 64  # batches that are told apart
 
 
 @eqx.filter_jit
-def _named(target: Target, z: Array) -> Values:
+def constrain(target: Target, z: Array) -> Values:
+    """Named values on their supports for flat draws (n, d), 256 at a time."""
     return jax.lax.map(target.constrain, z, batch_size=256)
 
 
@@ -108,9 +109,12 @@ class Streamed:
 
 
 def stream(target: Target, before: Streamed | None, z: Array, count: int) -> Streamed:
-    """The moments after the first `count` rows of z (rows, chains, d), on the supports by name."""
+    """The moments after the first `count` rows of z (rows, chains, d), on the supports by name.
+
+    All rows are mapped to the supports, so that any count runs the same compiled program.
+    """
     rows, chains, d = z.shape
-    named = _named(target.full(), z.reshape(-1, d))
+    named = constrain(target.full(), z.reshape(-1, d))
     values = [np.asarray(v, np.float64).reshape(rows, chains, -1) for v in named.values()]
     joined = np.concatenate(values, axis=-1)[:count]
     if before is None:
@@ -140,9 +144,9 @@ def unpack_moments(arrays: dict[str, np.ndarray], numbers: Any) -> Streamed | No
 
 
 def join_moments(parts: list[Streamed | None]) -> Streamed | None:
-    """Of runs of one length side by side; None unless all have them."""
+    """Of runs of one length side by side; None where none of them has any."""
     have = [part for part in parts if part is not None]
-    if len(have) < len(parts) or not have:
+    if not have:
         return None
     sides = {
         n: np.concatenate([getattr(p, n) for p in have], axis=1 if n == "sums" else 0)
