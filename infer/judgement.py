@@ -222,6 +222,9 @@ def _judge_states(
         log_prob = log_density(target, z)
         one = jax.tree.map(lambda leaf: leaf[best : best + 1], stacked)
         evidence = _judge_distribution(target, one, key, names, hint)
+    if "stats/skipped_steps" in record:
+        count = record["stats/skipped_steps"]
+        evidence += (rule.skipped(int(count[-1]), trail.taken),)
     # Of one restart there is nothing to compare, and its draws may be large.
     compared = z if restarts > 1 else np.zeros((1, 1, 1))
     evidence += (

@@ -131,6 +131,18 @@ def account(outcome: Outcome, alive: int, steps: int) -> Evidence:
     return Evidence("outcome", float(outcome.steps), "", status, meaning)
 
 
+def skipped(count: int, steps: int) -> Evidence:
+    """Steps that the optimizer refused, because a gradient was not finite or far too long."""
+    many = count > 0.01 * steps
+    meaning = f"{count} of {steps} steps had a gradient that was not finite or far too long"
+    if many:
+        meaning += (
+            ": take a smaller learning rate or more draws per step, and look for a hole in the "
+            "density with infer.check(target, key=0)"
+        )
+    return Evidence("skipped steps", float(count), "<= 1 %", "suspect" if many else "info", meaning)
+
+
 def judge_particles(
     sample: Sample, is_settled: bool, weighs_modes: bool = False
 ) -> tuple[Evidence, ...]:
@@ -397,10 +409,11 @@ def _weights(log_w: np.ndarray, d: int) -> list[Evidence]:
         meaning += ": its shape is not the posterior's (skew, tails, a funnel, or not converged)"
     elbo, error = float(np.mean(log_w)), float(np.std(log_w) / math.sqrt(log_w.size))
     bound = f"the evidence lower bound is {elbo:.6g} +/- {error:.1g} nats"
+    shape = f"Pareto k-hat of the weights: {khat:.2f}"
+    if khat > 0.5:
+        shape += "; above 0.5 they have no variance: chi^2 is infinite, errors of averages unknown"
     return [
         Evidence("ELBO", elbo, "", "info", bound),
         Evidence("KL gap", gap, f"<= {0.1 * unit:.2g} ok, > {unit:.2g} failed", status, meaning),
-        Evidence(
-            "k-hat", khat, "< 0.7 is usual", "info", f"Pareto k-hat of the weights: {khat:.2f}"
-        ),
+        Evidence("k-hat", khat, "< 0.7 is usual", "info", shape),
     ]

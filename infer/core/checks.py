@@ -42,17 +42,21 @@ def optional_positive(name: str, example: float) -> Callable[[Any], Any]:
     return lambda value: None if value is None else convert(value)
 
 
-def optional_nonnegative(name: str, example: float) -> Callable[[Any], Any]:
-    """A field converter: None, or a number >= 0 that becomes an array."""
+def nonnegative(name: str, example: float) -> Callable[[ArrayLike], Array]:
+    """A field converter: a number >= 0 becomes an array."""
 
-    def convert(value: Any) -> Any:
-        if value is None:
-            return None
+    def convert(value: ArrayLike) -> Array:
         if not isinstance(value, Tracer) and not np.all(np.asarray(value) >= 0):
             raise ValueError(f"{name} must be >= 0, got {value}; write {name}={example}.")
         return jnp.asarray(value, jnp.zeros(()).dtype)
 
     return convert
+
+
+def optional_nonnegative(name: str, example: float) -> Callable[[Any], Any]:
+    """A field converter like `nonnegative` that lets None through."""
+    convert = nonnegative(name, example)
+    return lambda value: None if value is None else convert(value)
 
 
 def check_count(

@@ -18,12 +18,15 @@ class Draws(eqx.Module):
         log_q: log density at x, attached.
         score: gradient of the log density at x, detached.
         independent: are the draws independent of one another?
+        mass: weights that sum to one, for draws of which a fixed number comes from each part of
+            the distribution; attached. None where all are equal.
     """
 
     x: Float[Array, "K d"]
     log_q: Float[Array, " K"]
     score: Float[Array, "K d"]
     independent: bool = eqx.field(static=True)
+    mass: Float[Array, " K"] | None = None
 
 
 class AbstractDistribution(eqx.Module):
@@ -55,7 +58,16 @@ class AbstractGenerator(eqx.Module):
 
 
 class AbstractFamily(eqx.Module):
-    """A shape of distribution to be fitted; makes the first member of the family."""
+    """A shape of distribution to be fitted; makes the first member of the family.
+
+    Attributes:
+        independent: are the draws that `sample_score` of a member makes independent?
+    """
+
+    @property
+    def independent(self) -> bool:
+        """True, unless a fixed number of draws comes from each part of a distribution."""
+        return True
 
     @abstractmethod
     def init(self, key: PRNGKey, start: Vector) -> AbstractDistribution:

@@ -3,12 +3,15 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from infer.core.posterior import AbstractDistribution
+from infer.core.posterior import AbstractDistribution, Draws
 from infer.core.target import Target
 from infer.core.types import PRNGKey, Scalar
-from infer.objectives.estimator import AbstractEstimator
-from infer.objectives.objective import AbstractObjective
+from infer.objectives.estimator import AbstractEstimator, Coefficients
+from infer.objectives.objective import AbstractObjective, Weights
+
+Points = Float[Array, "K d"]
 
 
 def estimate(
@@ -18,29 +21,101 @@ def estimate(
     objective: AbstractObjective,
     estimator: AbstractEstimator,
     n_samples: int,
+    at_once: int | None = None,
 ) -> tuple[Scalar, AbstractDistribution]:
     """Value of an objective and its gradient in the parameters of q, from K draws of q.
 
-        log w_k = log p(x_k) - log q(x_k),   (a, c, b) = estimator(objective, log w)
-        gradient = sum_k  <a_k s_k + c_k (grad log q)(x_k), dx_k/dphi>  +  b_k d log q_k/dphi
+        log w_k = log p(x_k) - log q(x_k),   (a, c, b, m) = estimator(objective, log w, mass)
+        gradient = sum_k  <a_k s_k + c_k (grad log q)(x_k), dx_k/dphi>
+                          + b_k d log q_k/dphi + m_k dmass_k/dphi
 
     with s_k = grad log p(x_k). Nothing is evaluated twice: the value and gradient of the target
     at the K draws are all that is asked of it. Returns (F, ascent direction shaped like q).
     Cost: K gradients of the target and one backward pass through the sampler.
+
+    With `at_once` the K draws are made in blocks of that many, in two passes: the first for the K
+    log weights, on which all coefficients depend, the second for the gradient. Memory is that of
+    one block, cost one more draw and one more value of the target each.
     """
     parameters, rest = eqx.partition(q, eqx.is_inexact_array)
 
-    def draw(parameters: AbstractDistribution):
-        draws = eqx.combine(parameters, rest).sample_score(key, n_samples)
-        return (draws.x, draws.log_q), draws.score
+    def draw(parameters: AbstractDistribution, key: PRNGKey, n: int):
+        draws = eqx.combine(parameters, rest).sample_score(key, n)
+        return (draws.x, draws.log_q, _mass(draws)), draws.score
 
-    (x, log_q), pull_back, score = jax.vjp(draw, parameters, has_aux=True)
-    log_p, s = jax.vmap(target.value_and_score)(x)
-    log_w = log_p - log_q
-    weights = estimator.coefficients(objective, log_w)
-    along = weights.path[:, None] * s
+    def look(x: Points) -> tuple[Weights, Points | None]:
+        if estimator.uses_gradient:
+            return jax.vmap(target.value_and_score)(x)
+        return jax.vmap(target.log_prob)(x), None
+
+    if at_once is None or at_once >= n_samples:
+        (x, log_q, mass), pull_back, score = jax.vjp(
+            lambda p: draw(p, key, n_samples), parameters, has_aux=True
+        )
+        log_p, s = look(x)
+        log_w = log_p - log_q
+        weights = estimator.coefficients(objective, log_w, mass)
+        (gradient,) = pull_back(_cotangents(weights, s, score, log_q))
+        return objective.value(log_w, mass), gradient
+
+    log_w, mass = log_weights(key, target, q, n_samples, at_once)
+    weights = estimator.coefficients(objective, log_w, mass)
+
+    def add(total, block):
+        key, weights = block
+        (x, log_q, _), pull_back, score = jax.vjp(
+            lambda p: draw(p, key, at_once), parameters, has_aux=True
+        )
+        s = look(x)[1] if estimator.uses_gradient else None
+        (gradient,) = pull_back(_cotangents(weights, s, score, log_q))
+        return jax.tree.map(jnp.add, total, gradient), None
+
+    keys = jax.random.split(key, n_samples // at_once)
+    if weights.mass is not None:
+        weights = weights._replace(mass=weights.mass / len(keys))
+    by_block = jax.tree.map(lambda v: v.reshape(len(keys), at_once), weights)
+    gradient, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, parameters), (keys, by_block))
+    return objective.value(log_w, mass), gradient
+
+
+def log_weights(
+    key: PRNGKey,
+    target: Target,
+    q: AbstractDistribution,
+    n_samples: int,
+    at_once: int | None = None,
+) -> tuple[Weights, Weights]:
+    """Log w and mass of the K draws that `estimate` makes with this key."""
+
+    def weigh(key: PRNGKey, n: int) -> tuple[Weights, Weights]:
+        draws = q.sample_score(key, n)
+        return jax.vmap(target.log_prob)(draws.x) - draws.log_q, _mass(draws)
+
+    if at_once is None or at_once >= n_samples:
+        return weigh(key, n_samples)
+    keys = jax.random.split(key, n_samples // at_once)
+    log_w, mass = jax.lax.map(lambda key: weigh(key, at_once), keys)
+    return log_w.reshape(-1), mass.reshape(-1) / len(keys)
+
+
+def _mass(draws: Draws) -> Weights:
+    equal = jnp.full_like(draws.log_q, 1 / draws.log_q.shape[0])
+    return equal if draws.mass is None else draws.mass
+
+
+def _cotangents(
+    weights: Coefficients, s: Points | None, score: Points, like: Weights
+) -> tuple[Points, Weights, Weights]:
+    """What is pulled back through the draws, their log density and their mass."""
+    along = jnp.zeros_like(score)
+    if weights.path is not None:
+        assert s is not None
+        along += weights.path[:, None] * s
     if weights.score is not None:
         along += weights.score[:, None] * score
-    density = jnp.zeros_like(log_q) if weights.density is None else weights.density
-    (gradient,) = pull_back((along, density))
-    return objective.value(log_w), gradient
+    zero = jnp.zeros_like(like)
+    return (
+        along,
+        zero if weights.density is None else weights.density,
+        zero if weights.mass is None else weights.mass,
+    )

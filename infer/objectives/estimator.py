@@ -1,37 +1,58 @@
 """Estimators of the gradient of an objective: with which weights path and density enter."""
 
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float
+import jax.numpy as jnp
 
-from infer.objectives.objective import AbstractObjective
+from infer.core.checks import check_count
+from infer.core.types import Count, Scalar
+from infer.objectives.objective import AbstractObjective, Weights
 
-Weights = Float[Array, " K"]
+STRATA = "and this family takes a fixed number of draws from each of its parts"
 
 
 class Coefficients(NamedTuple):
-    """Constant weights per draw of the three parts of a gradient; None for a part that is absent.
+    """Constant weights per draw of the parts of a gradient; None for a part that is absent.
 
         grad F = E sum_k  <path_k s_k + score_k (grad log q)(x_k), dx_k/dphi>
-                          + density_k dlog q_k/dphi
+                          + density_k dlog q_k/dphi + mass_k dmass_k/dphi
 
     with s_k = grad log p(x_k); what is None is not computed.
     """
 
-    path: Weights
+    path: Weights | None
     score: Weights | None
     density: Weights | None
+    mass: Weights | None
 
 
 class AbstractEstimator(eqx.Module):
-    """Says with which weights path, score and density of the draws enter a gradient."""
+    """Says with which weights path, score, density and mass of the draws enter a gradient.
+
+    Attributes:
+        uses_gradient: is the gradient of the target asked for, or its value alone?
+    """
+
+    uses_gradient: ClassVar[bool] = True
 
     @abstractmethod
-    def coefficients(self, objective: AbstractObjective, log_w: Weights) -> Coefficients:
+    def refusal(
+        self, objective: AbstractObjective, independent: bool, n_samples: int
+    ) -> str | None:
+        """Why this pair gives no unbiased gradient, as the end of a sentence; None if it does."""
+
+    @abstractmethod
+    def coefficients(
+        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+    ) -> Coefficients:
         """The weights of an unbiased gradient; constants, not differentiated."""
+
+    def at(self, t: Count) -> "AbstractEstimator":
+        """The estimator at step t of a run; itself, unless it changes on the way."""
+        return self
 
 
 class Reparam(AbstractEstimator):
@@ -44,25 +65,178 @@ class Reparam(AbstractEstimator):
     variational Bayes, ICLR 2014.
     """
 
-    def coefficients(self, objective: AbstractObjective, log_w: Weights) -> Coefficients:
-        """(g, absent, -g)."""
-        g = jax.grad(objective.value)(log_w)
-        return Coefficients(g, None, -g)
+    def refusal(
+        self, objective: AbstractObjective, independent: bool, n_samples: int
+    ) -> str | None:
+        """Refused where the gradient is not the derivative of the value."""
+        if not objective.derivative:
+            return "its gradient holds the draws fixed, so it is not the derivative of its value"
+        return None
+
+    def coefficients(
+        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+    ) -> Coefficients:
+        """(g, absent, -g, dF/dmass)."""
+        g, by_mass = jax.grad(objective.value, argnums=(0, 1))(log_w, mass)
+        return Coefficients(g, None, -g, by_mass)
 
 
 class Path(AbstractEstimator):
-    """The path gradient, also known as sticking the landing.
+    """The path gradient: sticking the landing, and the doubly reparametrized gradient.
 
         path = a,  score = -a,  density = 0,   a = path weights of the objective
 
-    Drops the mean-zero density term: the gradient is exactly zero, draw by draw, where q equals
-    the posterior. Source: Roeder, Wu and Duvenaud, Sticking the landing, NeurIPS 2017.
+    Drops the mean-zero density term: the gradient is exactly zero, draw by draw, where q equals the
+    posterior. For a bound that is not linear in the log weights the weights a are not dF/dlog w,
+    and draws have to be independent. Source: Roeder, Wu and Duvenaud, Sticking the landing, NeurIPS
+    2017; Tucker et al., Doubly reparameterized gradient estimators, ICLR 2019.
     """
 
-    def coefficients(self, objective: AbstractObjective, log_w: Weights) -> Coefficients:
-        """(a, -a, absent)."""
-        a = objective.path_weights(log_w)
-        return Coefficients(a, -a, None)
+    def refusal(
+        self, objective: AbstractObjective, independent: bool, n_samples: int
+    ) -> str | None:
+        """Refused for a nonlinear objective of draws that depend on one another."""
+        if not independent and not objective.linear:
+            return f"it is not linear in the log weights, which needs independent draws, {STRATA}"
+        return None
+
+    def coefficients(
+        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+    ) -> Coefficients:
+        """(a, -a, absent, dF/dmass)."""
+        a = objective.path_weights(log_w, mass)
+        return Coefficients(a, -a, None, jax.grad(objective.value, argnums=1)(log_w, mass))
 
 
 StickTheLanding = Path
+
+
+class Score(AbstractEstimator):
+    """The score gradient, draws held fixed: no gradient of the target is asked for.
+
+        density = v,  score = -v,  path = 0,   v = score weights of the objective
+
+    v contains a leave-one-out baseline (REINFORCE with it for the lower bound, VIMCO for the
+    importance weighted one), without which it would be useless; with it the noise vanishes where q
+    equals the posterior. Elsewhere it is larger than that of `Path` and grows with the dimension:
+    for targets that have no gradient, and for gradients to compare with. At least 2 independent
+    draws.
+
+    Source: Williams, Simple statistical gradient-following algorithms, Machine Learning 8 (1992);
+    Mnih and Rezende, Variational inference for Monte Carlo objectives, ICML 2016.
+    """
+
+    uses_gradient: ClassVar[bool] = False
+
+    def refusal(
+        self, objective: AbstractObjective, independent: bool, n_samples: int
+    ) -> str | None:
+        """Refused for a single draw, for dependent ones, and where no score weights are known."""
+        if not objective.from_score:
+            return "its score weights are not known"
+        if not independent:
+            return f"a baseline from the other draws needs independent ones, {STRATA}"
+        if n_samples < 2:
+            return "a baseline from the other draws needs n_samples >= 2"
+        return None
+
+    def coefficients(
+        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+    ) -> Coefficients:
+        """(absent, -v, v, absent)."""
+        v = objective.score_weights(log_w, mass)
+        return Coefficients(None, -v, v, None)
+
+
+class Annealed(AbstractEstimator):
+    """From the reparametrization gradient to the path gradient, over the first steps of a run.
+
+        (1 - b) Reparam() + b Path(),   b = min(t / steps, 1)
+
+    `Reparam()` is steady far from the posterior and `Path()` quiet near it; every mixture of the
+    two is unbiased.
+
+    Args:
+        steps: t at which the path gradient stands alone, >= 1; part of the program.
+    """
+
+    steps: int = eqx.field(static=True, default=1000)
+
+    def __check_init__(self) -> None:
+        """Refuse what is no number of steps."""
+        check_count("Annealed", "steps", self.steps, 1000)
+
+    def refusal(
+        self, objective: AbstractObjective, independent: bool, n_samples: int
+    ) -> str | None:
+        """Refused where either of the two is."""
+        return Reparam().refusal(objective, independent, n_samples) or Path().refusal(
+            objective, independent, n_samples
+        )
+
+    def coefficients(
+        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+    ) -> Coefficients:
+        """Those of `Reparam`, with which it begins."""
+        return self.at(jnp.zeros((), int)).coefficients(objective, log_w, mass)
+
+    def at(self, t: Count) -> AbstractEstimator:
+        """The mixture of step t."""
+        return _Mixture(jnp.minimum(t / self.steps, 1))
+
+
+class _Mixture(AbstractEstimator):
+    """(1 - b) Reparam() + b Path()."""
+
+    b: Scalar
+
+    def refusal(
+        self, objective: AbstractObjective, independent: bool, n_samples: int
+    ) -> str | None:
+        return None
+
+    def coefficients(
+        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+    ) -> Coefficients:
+        total = Reparam().coefficients(objective, log_w, mass)
+        path = Path().coefficients(objective, log_w, mass)
+        b = self.b.astype(log_w.dtype)
+        assert total.path is not None and path.path is not None
+        assert total.density is not None and path.score is not None
+        along = (1 - b) * total.path + b * path.path
+        return Coefficients(along, b * path.score, (1 - b) * total.density, total.mass)
+
+
+ESTIMATORS: tuple[AbstractEstimator, ...] = (Reparam(), Path(), Score())
+
+
+def valid_estimators(
+    objective: AbstractObjective, independent: bool, n_samples: int
+) -> tuple[AbstractEstimator, ...]:
+    """Those that are unbiased for an objective, given how draws are made and how many."""
+    return tuple(e for e in ESTIMATORS if e.refusal(objective, independent, n_samples) is None)
+
+
+def check_pair(
+    owner: str,
+    objective: AbstractObjective,
+    estimator: AbstractEstimator,
+    independent: bool,
+    n_samples: int,
+) -> None:
+    """Refuse an estimator that would be biased, naming those that are not."""
+    name, least = type(objective).__name__, objective.least_samples
+    if n_samples < least:
+        raise ValueError(
+            f"{owner} with objective={name} needs n_samples >= {least}, got {n_samples}; write "
+            "n_samples=8."
+        )
+    reason = estimator.refusal(objective, independent, n_samples)
+    if reason is not None:
+        valid = valid_estimators(objective, independent, n_samples)
+        names = " or ".join(f"infer.{type(e).__name__}()" for e in valid)
+        raise ValueError(
+            f"{owner} cannot have objective={name} with estimator={type(estimator).__name__}: "
+            f"{reason}; "
+            + (f"write estimator={names}." if valid else "write objective=infer.ReverseKL().")
+        )

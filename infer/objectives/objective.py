@@ -1,41 +1,100 @@
 """Objectives as functions of the log weights log w_k = log p(x_k) - log q(x_k)."""
 
 from abc import abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from infer.core.types import Scalar
 
+Weights = Float[Array, " K"]
+
 
 class AbstractObjective(eqx.Module):
-    """A number F to be made large, computed from the log weights of K draws of q."""
+    """A number F(log w, mass) to be made large, computed from the log weights of K draws of q.
 
-    @abstractmethod
-    def value(self, log_w: Float[Array, " K"]) -> Scalar:
-        """F(log w): what is reported, never a surrogate."""
+    Only `value` has to be written. With g_k = dF/dlog w_k and z_1 ... z_K independent draws,
 
-    @abstractmethod
-    def path_weights(self, log_w: Float[Array, " K"]) -> Float[Array, " K"]:
-        """Weights a_k with  grad F = E sum_k a_k (grad_x log w_k) (dx_k / dphi).
+        v_k = (F - g_k) - (F - g_k  where log w_k is the mean of the others)
+        a_k = dv_k/dlog w_k = g_k - d^2 F/dlog w_k^2
+        grad E F = E sum_k v_k (grad log q)(z_k) = E sum_k a_k (grad_z log w_k) dz_k/dphi
 
-        The derivative of the score weight of draw k in its own log weight: the doubly
-        reparametrized gradient (Tucker et al. 2019).
-        """
+    The first is the score gradient, with what draw k alone does not decide as its baseline:
+    leave-one-out, and VIMCO for the importance weighted bound, but also without noise where q is
+    the posterior. The second is its reparametrization: sticking the landing and DReG.
 
-
-class ReverseKL(AbstractObjective):
-    """The evidence lower bound  F = (1/K) sum_k log w_k  <=  log Z.
-
-    Its maximum is the member of the family with the smallest KL(q || p). Source: Jordan et al.,
-    An introduction to variational methods for graphical models, Machine Learning 37 (1999).
+    Attributes:
+        linear: is F a sum over draws of mass_k log w_k? Then draws need not be independent.
+        derivative: is the gradient that of E F, so that autodiff of F gives it too?
+        from_score: does `score_weights` say what the gradient is? Else `path_weights` alone does.
+        least_samples: draws below which the gradient says nothing, >= 1.
     """
 
-    def value(self, log_w: Float[Array, " K"]) -> Scalar:
-        """The mean log weight."""
-        return jnp.mean(log_w)
+    linear: ClassVar[bool] = False
+    derivative: ClassVar[bool] = True
+    from_score: ClassVar[bool] = True
+    least_samples: ClassVar[int] = 1
 
-    def path_weights(self, log_w: Float[Array, " K"]) -> Float[Array, " K"]:
-        """1/K each: sticking the landing."""
-        return jnp.full_like(log_w, 1 / log_w.shape[0])
+    @abstractmethod
+    def value(self, log_w: Weights, mass: Weights) -> Scalar:
+        """F, for draws of these masses (summing to one): what is reported, never a surrogate."""
+
+    def score_weights(self, log_w: Weights, mass: Weights) -> Weights:
+        """V. Cost O(K) evaluations of F and of its gradient, and K x K numbers."""
+        both = jax.value_and_grad(self.value)
+        value, g = both(log_w, mass)
+        k = jnp.arange(log_w.shape[0])
+
+        def baseline(i: Array) -> Scalar:
+            others = jnp.sum(jnp.where(k == i, 0, log_w)) / (log_w.shape[0] - 1)
+            without, g_without = both(jnp.where(k == i, others, log_w), mass)
+            return without - g_without[i]
+
+        return value - g - jax.vmap(baseline)(k)
+
+    def path_weights(self, log_w: Weights, mass: Weights) -> Weights:
+        """A. Cost O(K) directional derivatives of the gradient of F."""
+        gradient = jax.grad(self.value)
+
+        def curvature(direction: Weights, i: Array) -> Scalar:
+            return jax.jvp(lambda u: gradient(u, mass)[i], (log_w,), (direction,))[1]
+
+        k = jnp.arange(log_w.shape[0])
+        return gradient(log_w, mass) - jax.vmap(curvature)(jnp.eye(k.size, dtype=log_w.dtype), k)
+
+
+class Objective(AbstractObjective):
+    """An objective of your own: any differentiable function of the log weights, to be made large.
+
+        infer.Objective(lambda log_w: jax.nn.logsumexp(log_w) - jnp.log(log_w.size))
+
+    Its gradients follow from the function, see `AbstractObjective`; the draws are independent and
+    of equal mass.
+
+    Args:
+        function: F of an array of K log weights, to a scalar; part of the program.
+    """
+
+    function: Callable[[Weights], Scalar] = eqx.field(static=True)
+
+    def __check_init__(self) -> None:
+        """Refuse what gives no number."""
+        if not callable(self.function):
+            raise TypeError(
+                f"Objective needs a function of log weights, got {self.function!r}; write "
+                "infer.Objective(lambda log_w: jnp.mean(log_w))."
+            )
+        shape = jax.eval_shape(self.function, jax.ShapeDtypeStruct((3,), jnp.zeros(()).dtype))
+        if getattr(shape, "shape", None) != ():
+            raise ValueError(
+                f"Objective needs a function from 3 log weights to one number, got {shape}; write "
+                "infer.Objective(lambda log_w: jnp.mean(log_w))."
+            )
+
+    def value(self, log_w: Weights, mass: Weights) -> Scalar:
+        """F."""
+        return self.function(log_w)
