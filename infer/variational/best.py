@@ -1,6 +1,6 @@
 """The best of the parameters that a run went through, judged on draws it was not fitted to."""
 
-from typing import Any, Self
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -30,11 +30,11 @@ class Contest(eqx.Module):
     value: Scalar
 
     @classmethod
-    def among(cls, q: AbstractDistribution, dtype: Any) -> Self:
+    def among(cls, q: AbstractDistribution, dtype: Any) -> "Contest":
         """A contest that starts from the first member."""
-        return cls(q, jnp.zeros((), dtype), q, jnp.full((), -jnp.inf, dtype))
+        return Contest(q, jnp.zeros((), dtype), q, jnp.full((), -jnp.inf, dtype))
 
-    def judged(self, value: Scalar, entering: AbstractDistribution, t: Count, every: int) -> Self:
+    def judged(self, value: Scalar, entering: AbstractDistribution, t: Count, every: int) -> "Contest":
         """After step t, at which the candidate had this objective."""
         total, due = self.total + value, (t + 1) % every == 0
         mean = total / every
@@ -43,7 +43,7 @@ class Contest(eqx.Module):
         def choose(take: Any, new: Any, old: Any) -> Any:
             return jax.tree.map(lambda a, b: jnp.where(take, a, b), new, old)
 
-        return type(self)(
+        return Contest(
             choose(due, entering, self.candidate),
             jnp.where(due, 0, total),
             choose(better, self.candidate, self.best),
