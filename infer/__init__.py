@@ -112,6 +112,8 @@ from infer.gaussian.proximal import ProximalVI as ProximalVI
 from infer.geometry.scale import Dense as Dense
 from infer.geometry.scale import Diagonal as Diagonal
 from infer.geometry.scale import Fixed as Fixed
+from infer.gradient_report import GradientReport as GradientReport
+from infer.gradient_report import gradient_report as gradient_report
 from infer.half_step import half_step_bias as half_step_bias
 from infer.improve import improve as improve
 from infer.joining import combine as combine

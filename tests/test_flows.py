@@ -12,6 +12,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import infer
+from infer.families import CholeskyGaussian, DiagonalGaussian, LowRankGaussian
 from infer.flows import (
     AbstractLayer,
     Chain,
@@ -22,6 +23,7 @@ from infer.flows import (
     SoftAffine,
     SplineFlow,
     Stack,
+    Triangular,
 )
 from infer.flows.coupling import AbstractTransform, coupling
 from infer.flows.linear import triangular
@@ -415,3 +417,34 @@ def test_refusals():
         SplineFlow(bins=1)
     with pytest.raises(ValueError, match="bins <= 500"):
         SplineFlow(bins=501)
+
+
+# Warm starts ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["diagonal", "low rank", "full"])
+def test_the_first_member_has_the_moments_of_the_base(kind, x64):
+    rng = np.random.default_rng(1)
+    mean, log_scale = jnp.asarray(rng.normal(size=4)), jnp.asarray(0.3 * rng.normal(size=4))
+    lower = jnp.asarray(np.tril(rng.normal(size=(4, 4)), -1))
+    base = {
+        "diagonal": lambda: DiagonalGaussian(mean, log_scale),
+        "low rank": lambda: LowRankGaussian(mean, log_scale, lower[:, :2]),
+        "full": lambda: CholeskyGaussian(mean, lower, log_scale),
+    }[kind]()
+    q = RealNVP(n_layers=2, width=3, base=base).init(jax.random.key(0), jnp.full(4, 9.0))
+    draws = jax.jit(lambda q: q.sample_score(jax.random.key(1), 6))(q)
+    expected = jax.jit(jax.vmap(base.log_prob))(draws.x)
+    np.testing.assert_allclose(draws.log_q, expected, rtol=1e-12)
+    score = jax.jit(jax.vmap(jax.grad(base.log_prob)))(draws.x)
+    np.testing.assert_allclose(draws.score, score, rtol=1e-9)
+    assert isinstance(q.place, Elementwise if kind == "diagonal" else Triangular)
+
+
+def test_bases_that_cannot_be(x64):
+    with pytest.raises(TypeError, match=r"RealNVP needs base= .*Laplace\(\), key=0\)\.posterior"):
+        RealNVP(base=RealNVP().init(jax.random.key(0), jnp.zeros(2)))
+    flow = SplineFlow(base=DiagonalGaussian(jnp.zeros(3), jnp.zeros(3)))
+    target = infer.from_log_density(lambda z: -0.5 * jnp.sum(z**2), jnp.zeros(2))
+    with pytest.raises(ValueError, match="base of a flow has 3 coordinates, the target 2"):
+        infer.fit(target, infer.VI(family=flow), key=0, steps=5)

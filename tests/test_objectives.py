@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
+from scipy.special import logsumexp
 
 import infer
 from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
@@ -83,6 +84,22 @@ def value_of(objective, log_w):
     return objective.value(log_w, jnp.full_like(log_w, 1 / log_w.size))
 
 
+@eqx.filter_jit
+def score_of(objective, log_w):
+    return objective.score_weights(log_w, jnp.full_like(log_w, 1 / log_w.size))
+
+
+@eqx.filter_jit
+def path_of(objective, log_w):
+    return objective.path_weights(log_w, jnp.full_like(log_w, 1 / log_w.size))
+
+
+@eqx.filter_jit
+def diagonal_of(objective, log_w):
+    mass = jnp.full_like(log_w, 1 / log_w.size)
+    return jnp.diagonal(jax.jacfwd(lambda u: objective.score_weights(u, mass))(log_w))
+
+
 @pytest.mark.parametrize(
     "name, exact",
     [
@@ -119,17 +136,15 @@ def test_log_variance_is_half_the_variance(x64):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_weights_are_constant_at_the_posterior(name, x64):
     """Where log w is a constant every value is its exact one and every gradient vanishes."""
-    objective, log_w, mass = OBJECTIVES[name](), jnp.full(6, LOG_Z), jnp.full(6, 1 / 6)
+    objective, log_w = OBJECTIVES[name](), jnp.full(6, LOG_Z)
     exact = {"CUBO": -LOG_Z, "ForwardKL": 0, "FDivergence": 0, "LogVariance": 0}
     if name != "Objective":
         np.testing.assert_allclose(
             value_of(objective, log_w), exact.get(name, LOG_Z), rtol=1e-12, atol=1e-12
         )
     if objective.from_score:
-        v = objective.score_weights(log_w, mass)
-        np.testing.assert_allclose(
-            v, v[0], rtol=1e-12, atol=1e-14
-        )  # E grad log q = 0 does the rest
+        v = score_of(objective, log_w)  # E grad log q = 0 does the rest
+        np.testing.assert_allclose(v, v[0], rtol=1e-12, atol=1e-14)
         if objective.derivative:
             np.testing.assert_allclose(v, 0, atol=1e-12)
 
@@ -137,30 +152,27 @@ def test_weights_are_constant_at_the_posterior(name, x64):
 @pytest.mark.parametrize("name", [n for n in OBJECTIVES if n != "TailAdaptive"])
 def test_path_weights_are_the_diagonal_derivative_of_score_weights(name, x64):
     objective = OBJECTIVES[name]()
-    log_w, mass = 2 * jax.random.normal(jax.random.key(2), (7,)), jnp.full(7, 1 / 7)
-    diagonal = jnp.diagonal(jax.jacfwd(lambda u: objective.score_weights(u, mass))(log_w))
-    np.testing.assert_allclose(objective.path_weights(log_w, mass), diagonal, rtol=1e-10)
+    log_w = 2 * jax.random.normal(jax.random.key(2), (7,))
+    expected = diagonal_of(objective, log_w)
+    np.testing.assert_allclose(path_of(objective, log_w), expected, rtol=1e-10)
 
 
 def test_general_score_weights_are_those_written_out(x64):
     """Leave-one-out for the lower bound, and VIMCO with its second baseline for IWAE."""
-    log_w, mass = jnp.asarray([0.3, -1.0, 2.0, 0.7]), jnp.full(4, 0.25)
-    general = infer.objectives.AbstractObjective.score_weights
-    np.testing.assert_allclose(
-        general(infer.ReverseKL(), log_w, mass), infer.ReverseKL().score_weights(log_w, mass)
-    )
-    lse = jax.nn.logsumexp
+    log_w = np.array([0.3, -1.0, 2.0, 0.7])
+    special = score_of(infer.ReverseKL(), jnp.asarray(log_w))
+    np.testing.assert_allclose(score_of(infer.Objective(jnp.mean), jnp.asarray(log_w)), special)
+    v, lse = score_of(infer.IWAE(), jnp.asarray(log_w)), logsumexp
     for k in range(4):
-        others = np.delete(np.asarray(log_w), k)
+        others = np.delete(log_w, k)
         without = np.append(others, others.mean())
         signal = lse(log_w) - lse(without)
         share, share_without = np.exp(log_w[k] - lse(log_w)), np.exp(others.mean() - lse(without))
-        v = infer.IWAE().score_weights(log_w, mass)
         np.testing.assert_allclose(v[k], signal - share + share_without, rtol=1e-10)
 
 
 def test_objectives_that_are_special_cases_of_others(x64):
-    log_w, mass = 2 * jax.random.normal(jax.random.key(2), (9,)), jnp.full(9, 1 / 9)
+    log_w = 2 * jax.random.normal(jax.random.key(2), (9,))
     pairs = [
         (infer.ForwardKL(), infer.FDivergence(lambda w: w * jnp.log(w))),
         (infer.IWAE(), infer.Objective(lambda u: jax.nn.logsumexp(u) - jnp.log(u.size))),
@@ -168,23 +180,18 @@ def test_objectives_that_are_special_cases_of_others(x64):
         (infer.ChiSquare(), infer.CUBO(2.0)),
     ]
     for a, b in pairs:
-        for look in ("value", "score_weights", "path_weights"):
-            np.testing.assert_allclose(
-                getattr(a, look)(log_w, mass), getattr(b, look)(log_w, mass), rtol=1e-9, atol=1e-12
-            )
-    near = infer.Renyi(1 - 1e-7)
-    np.testing.assert_allclose(
-        near.value(log_w, mass), infer.ReverseKL().value(log_w, mass), rtol=1e-5
-    )
+        for look in (value_of, score_of, path_of):
+            np.testing.assert_allclose(look(a, log_w), look(b, log_w), rtol=1e-9, atol=1e-12)
+    near = value_of(infer.Renyi(1 - 1e-7), log_w)
+    np.testing.assert_allclose(near, value_of(infer.ReverseKL(), log_w), rtol=1e-5)
 
 
 def test_tail_adaptive_weights_follow_ranks(x64):
     log_w = jnp.asarray([5.0, -3.0, 0.0, 100.0])
-    a = infer.TailAdaptive().path_weights(log_w, jnp.full(4, 0.25))
+    a = path_of(infer.TailAdaptive(), log_w)
     r = np.array([4 / 2, 4 / 4, 4 / 3, 4 / 1])
     np.testing.assert_allclose(a, r / r.sum(), rtol=1e-12)
-    flat = infer.TailAdaptive(strength=0.0).path_weights(log_w, jnp.full(4, 0.25))
-    np.testing.assert_allclose(flat, 0.25)
+    np.testing.assert_allclose(path_of(infer.TailAdaptive(strength=0.0), log_w), 0.25)
 
 
 # Gradients ------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """Figures of several results. matplotlib is imported when it is needed."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,6 +73,27 @@ def marginals(
         frameon=False,
         title=title,
     )
+    return figure
+
+
+def lines(
+    series: Mapping[str, Sequence[tuple[float, float]]], title: str, x_label: str, y_label: str
+) -> "Figure":
+    """Points (x, y) of several series joined by lines, both axes logarithmic."""
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError("plot needs matplotlib: pip install 'infer-jax[plot]'.") from error
+    figure, ax = pyplot.subplots(figsize=(5, 3.4), layout="constrained")
+    places = sorted({x for points in series.values() for x, _ in points})
+    for i, (name, points) in enumerate(series.items()):
+        x, y = zip(*points, strict=True)
+        ax.plot(x, y, "o-", color=_COLORS[i % len(_COLORS)], linewidth=1.6, label=name)
+    ax.set(xscale="log", yscale="log", title=title, xlabel=x_label, ylabel=y_label)
+    ax.set_xticks(places, [f"{x:g}" for x in places])
+    ax.minorticks_off()
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False)
     return figure
 
 

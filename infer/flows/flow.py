@@ -1,5 +1,7 @@
 """The distribution that a flow makes of standard normal noise."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -8,24 +10,24 @@ from infer.core.posterior import AbstractDistribution, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.flows.coupling import AbstractTransform, coupling
 from infer.flows.layer import AbstractLayer, Chain, Stack
-from infer.flows.linear import Elementwise, Reverse, triangular
+from infer.flows.linear import Elementwise, Reverse, Triangular, triangular
 
 LOG_2PI = 1.8378770664093453
 
 
 class Flow(AbstractDistribution):
-    """x = place(body(z)) with z ~ N(0, I): a shape, and where and how wide it is.
+    """x = place(body(z)) with z ~ N(0, I): a shape, and where, how wide and how tilted it is.
 
     log q(x) = log N(z; 0, I) - log |det dx/dz|; the score of a draw is carried through the layers
     with it, see `AbstractLayer`.
 
     Attributes:
         body: the layers, around the origin and on the scale of one.
-        place: shift and scale per coordinate, applied last.
+        place: shift and scale per coordinate, or shift and triangular factors; applied last.
     """
 
     body: AbstractLayer
-    place: Elementwise
+    place: Elementwise | Triangular
 
     def sample_score(self, key: PRNGKey, n: int) -> Draws:
         """Draws with log density and score from one pass through the layers."""
@@ -65,25 +67,57 @@ def _standard(z: Vector) -> Scalar:
     return -0.5 * jnp.sum(z**2) - 0.5 * z.shape[0] * LOG_2PI
 
 
+def placed(
+    start: Vector, scale: Scalar, base: AbstractDistribution | None
+) -> Elementwise | Triangular:
+    """The last layer of N(start, scale^2 I), or of a Gaussian with the moments of `base`."""
+    if base is None:
+        return Elementwise(start, jnp.full_like(start, jnp.log(scale)))
+    moments = base.moments()
+    assert moments is not None
+    mean, covariance = (jax.tree.map(lambda v: v.astype(start.dtype), part) for part in moments)
+    if mean.shape != start.shape:
+        raise ValueError(
+            f"the base of a flow has {mean.shape[0]} coordinates, the target {start.shape[0]}; fit "
+            "both to the same target."
+        )
+    if covariance.factor.shape[1] == 0:
+        return Elementwise(mean, 0.5 * jnp.log(covariance.diagonal))
+    factor = jnp.linalg.cholesky(covariance.times(jnp.eye(len(mean), dtype=mean.dtype)))
+    diagonal = jnp.diagonal(factor)
+    return Triangular(factor / diagonal, jnp.log(diagonal), mean)
+
+
+def check_base(owner: str, base: Any) -> None:
+    """Refuse what has no moments to begin from."""
+    if base is None:
+        return
+    if not isinstance(base, AbstractDistribution) or base.moments() is None:
+        raise TypeError(
+            f"{owner} needs base= as a distribution with mean and covariance, got "
+            f"{type(base).__name__}; write base=infer.fit(target, infer.Laplace(), "
+            "key=0).posterior."
+        )
+
+
 def coupling_flow(
     key: PRNGKey,
-    start: Vector,
-    scale: Scalar,
+    place: Elementwise | Triangular,
     transform: AbstractTransform,
     n_layers: int,
     width: int,
     depth: int,
     linear: bool,
 ) -> Flow:
-    """N(start, scale^2 I) as a flow of couplings, each followed by a reversal.
+    """The Gaussian that `place` makes, as a flow of couplings, each followed by a reversal.
 
     With `linear` a triangular layer goes before each coupling.
     """
 
     def layer(key: PRNGKey) -> AbstractLayer:
-        couple = coupling(key, start, transform, width, depth)
-        mixed = (triangular(start),) if linear else ()
+        couple = coupling(key, place.shift, transform, width, depth)
+        mixed = (triangular(place.shift),) if linear else ()
         return Chain((*mixed, couple, Reverse()))
 
     body = Stack(eqx.filter_vmap(layer)(jax.random.split(key, n_layers)))
-    return Flow(body, Elementwise(start, jnp.full_like(start, jnp.log(scale))))
+    return Flow(body, place)

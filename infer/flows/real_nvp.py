@@ -3,11 +3,11 @@
 import equinox as eqx
 
 from infer.core.checks import check_count, positive
-from infer.core.posterior import AbstractFamily
+from infer.core.posterior import AbstractDistribution, AbstractFamily
 from infer.core.types import PRNGKey, Scalar, Vector
 from infer.flows.checks import check_bool, check_positive
 from infer.flows.coupling import SoftAffine
-from infer.flows.flow import Flow, coupling_flow
+from infer.flows.flow import Flow, check_base, coupling_flow, placed
 
 
 class RealNVP(AbstractFamily):
@@ -33,6 +33,10 @@ class RealNVP(AbstractFamily):
         linear: a triangular linear map before every coupling, d^2 parameters each.
         clamp: c > 0, the most that a coupling adds to a log scale; part of the program.
         scale: standard deviation of the first member, > 0, on the unconstrained scale.
+        base: a fitted distribution with mean and covariance, such as the posterior of `Laplace()`,
+            `Pathfinder()` or `VI(family=MeanField())`: the first member is the Gaussian with its
+            moments, wherever the run starts, and the last map has a triangular factor where the
+            covariance is not diagonal. None: N(start, scale^2 I).
 
     Source: Dinh, Sohl-Dickstein and Bengio, Density estimation using Real NVP, ICLR 2017.
     """
@@ -43,6 +47,7 @@ class RealNVP(AbstractFamily):
     linear: bool = eqx.field(static=True, default=False)
     clamp: float = eqx.field(static=True, default=2.0)
     scale: Scalar = eqx.field(converter=positive("scale", 0.1), default=0.1)
+    base: AbstractDistribution | None = None
 
     def __check_init__(self) -> None:
         """Refuse what is no size."""
@@ -50,10 +55,11 @@ class RealNVP(AbstractFamily):
         check_count("RealNVP", "width", self.width, 32)
         check_count("RealNVP", "depth", self.depth, 2)
         check_bool("RealNVP", "linear", self.linear)
+        check_base("RealNVP", self.base)
         check_positive("RealNVP", "clamp", self.clamp, 2.0)
 
     def init(self, key: PRNGKey, start: Vector) -> Flow:
-        """N(start, scale^2 I)."""
+        """N(start, scale^2 I), or the Gaussian with the moments of `base`."""
         transform = SoftAffine(float(self.clamp))
         sizes = (self.n_layers, self.width, self.depth, self.linear)
-        return coupling_flow(key, start, self.scale, transform, *sizes)
+        return coupling_flow(key, placed(start, self.scale, self.base), transform, *sizes)

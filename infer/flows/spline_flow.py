@@ -3,10 +3,10 @@
 import equinox as eqx
 
 from infer.core.checks import check_count, positive
-from infer.core.posterior import AbstractFamily
+from infer.core.posterior import AbstractDistribution, AbstractFamily
 from infer.core.types import PRNGKey, Scalar, Vector
 from infer.flows.checks import check_bool, check_positive
-from infer.flows.flow import Flow, coupling_flow
+from infer.flows.flow import Flow, check_base, coupling_flow, placed
 from infer.flows.spline import FLOOR, RationalQuadratic
 
 
@@ -32,6 +32,10 @@ class SplineFlow(AbstractFamily):
         depth: hidden layers, >= 1.
         linear: a triangular linear map before every coupling, d^2 parameters each.
         scale: standard deviation of the first member, > 0, on the unconstrained scale.
+        base: a fitted distribution with mean and covariance, such as the posterior of `Laplace()`,
+            `Pathfinder()` or `VI(family=MeanField())`: the first member is the Gaussian with its
+            moments, wherever the run starts, and the last map has a triangular factor where the
+            covariance is not diagonal. None: N(start, scale^2 I).
 
     Source: Durkan, Bekasov, Murray and Papamakarios, Neural spline flows, NeurIPS 2019.
     """
@@ -43,6 +47,7 @@ class SplineFlow(AbstractFamily):
     depth: int = eqx.field(static=True, default=2)
     linear: bool = eqx.field(static=True, default=False)
     scale: Scalar = eqx.field(converter=positive("scale", 0.1), default=0.1)
+    base: AbstractDistribution | None = None
 
     def __check_init__(self) -> None:
         """Refuse what is no size."""
@@ -51,6 +56,7 @@ class SplineFlow(AbstractFamily):
         check_count("SplineFlow", "width", self.width, 32)
         check_count("SplineFlow", "depth", self.depth, 2)
         check_bool("SplineFlow", "linear", self.linear)
+        check_base("SplineFlow", self.base)
         check_positive("SplineFlow", "bound", self.bound, 5.0)
         if self.bins * FLOOR > 0.5:
             raise ValueError(
@@ -59,7 +65,7 @@ class SplineFlow(AbstractFamily):
             )
 
     def init(self, key: PRNGKey, start: Vector) -> Flow:
-        """N(start, scale^2 I)."""
+        """N(start, scale^2 I), or the Gaussian with the moments of `base`."""
         transform = RationalQuadratic(self.bins, float(self.bound))
         sizes = (self.n_layers, self.width, self.depth, self.linear)
-        return coupling_flow(key, start, self.scale, transform, *sizes)
+        return coupling_flow(key, placed(start, self.scale, self.base), transform, *sizes)

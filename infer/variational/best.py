@@ -34,7 +34,9 @@ class Contest(eqx.Module):
         """A contest that starts from the first member."""
         return Contest(q, jnp.zeros((), dtype), q, jnp.full((), -jnp.inf, dtype))
 
-    def judged(self, value: Scalar, entering: AbstractDistribution, t: Count, every: int) -> "Contest":
+    def judged(
+        self, value: Scalar, entering: AbstractDistribution, t: Count, every: int
+    ) -> "Contest":
         """After step t, at which the candidate had this objective."""
         total, due = self.total + value, (t + 1) % every == 0
         mean = total / every
