@@ -156,6 +156,7 @@ from infer.objectives.divergences import ChiSquare as ChiSquare
 from infer.objectives.divergences import FDivergence as FDivergence
 from infer.objectives.divergences import ForwardKL as ForwardKL
 from infer.objectives.divergences import LogVariance as LogVariance
+from infer.objectives.divergences import MaximumLikelihood as MaximumLikelihood
 from infer.objectives.divergences import TailAdaptive as TailAdaptive
 from infer.objectives.estimator import Annealed as Annealed
 from infer.objectives.estimator import Path as Path

@@ -337,6 +337,110 @@ def test_blocks_give_the_gradient_of_all_draws_together(name, estimator, x64):
     np.testing.assert_allclose(blocks[1], whole[1], rtol=1e-10, atol=1e-12)
 
 
+# Draws of the posterior -----------------------------------------------------------------------
+
+
+def posterior_draws(n, key=9):
+    noise = np.random.default_rng(key).normal(size=(n, 2))
+    return jnp.asarray(MEAN + noise @ np.linalg.cholesky(COVARIANCE).T)
+
+
+def full_rank():
+    lower = jnp.asarray([[0.0, 0.0], [0.2, 0.0]])
+    return CholeskyGaussian(jnp.asarray(Q_MEAN), lower, jnp.asarray([-0.5, -0.6]))
+
+
+def small_flow():
+    q = infer.RealNVP(n_layers=2, width=3, scale=0.6).init(jax.random.key(0), jnp.asarray(Q_MEAN))
+    flat, back = ravel_pytree(q)
+    return back(flat + 0.2 * jax.random.normal(jax.random.key(1), flat.shape))
+
+
+@pytest.mark.parametrize("make", [proposal, full_rank, small_flow])
+def test_gradients_at_draws_of_the_posterior(make, x64):
+    """Score is that of the mean log likelihood; Path that of the pulled back divergence.
+
+    KL(p_0 || N(0, I)), p_0 the density of z = T^-1(x): its path gradient is the mean of
+    (grad log p_0 - grad log N)(z) dz/dphi, here with both scores by autodiff through T.
+    """
+    q, target, objective = make(), factor_model(), infer.MaximumLikelihood(posterior_draws(5))
+    rows = jax.random.randint(jax.random.key(3), (7,), 0, 5)
+    x = objective.draws[rows]
+    value, score = gradient(jax.random.key(3), target, q, objective, infer.Score(), 7)
+    log_q = jax.jit(lambda q: jnp.mean(jax.vmap(q.log_prob)(x)))
+    log_p = jnp.mean(jax.vmap(target.log_prob)(x))
+    np.testing.assert_allclose(value, log_q(q) - log_p, rtol=1e-12)
+    np.testing.assert_allclose(score, ravel_pytree(jax.grad(log_q)(q))[0], rtol=1e-10, atol=1e-13)
+
+    def transport(q, z):
+        if isinstance(q, DiagonalGaussian):
+            return q.mean + jnp.exp(q.log_scale) * z
+        if isinstance(q, CholeskyGaussian):
+            return q.mean + q.factor @ z
+        return q.place.forward(q.body.forward(z)[0])[0]
+
+    def noise_of(q, x):
+        def newton(_, z):  # so that T alone is used
+            jacobian = jax.jacfwd(lambda z: transport(q, z))(z)
+            return z - jnp.linalg.solve(jacobian, transport(q, z) - x)
+
+        return jax.lax.fori_loop(0, 40, newton, jnp.zeros(2))
+
+    def pulled_back(z):
+        log_det = jnp.linalg.slogdet(jax.jacfwd(lambda z: transport(q, z))(z))[1]
+        return target.log_prob(transport(q, z)) + log_det
+
+    @jax.jit
+    def expected(q):
+        def force(x):
+            z = noise_of(q, x)
+            return z, jax.grad(pulled_back)(z) + z
+
+        z, forces = jax.vmap(force)(x)
+        z, forces = jax.lax.stop_gradient((z, forces))
+
+        def moved(q):  # dz/dphi at fixed x by the implicit function theorem
+            jacobians = jax.lax.stop_gradient(
+                jax.vmap(lambda z: jax.jacfwd(lambda z: transport(q, z))(z))(z)
+            )
+            change = jax.vmap(lambda z: transport(q, z))(z)
+            return -jnp.mean(jnp.sum(forces * jax.vmap(jnp.linalg.solve)(jacobians, change), 1))
+
+        return jax.grad(lambda q: -moved(q))(q)  # up from the divergence
+
+    path = gradient(jax.random.key(3), target, q, objective, infer.Path(), 7)[1]
+    np.testing.assert_allclose(path, ravel_pytree(expected(q))[0], rtol=1e-8, atol=1e-10)
+
+
+def test_both_gradients_at_draws_of_the_posterior_have_one_mean(x64):
+    """20,000 gradients each, of 2 out of 200,000 draws, z < 4.5."""
+    draws = posterior_draws(200_000)
+    q, target, objective = full_rank(), factor_model(), infer.MaximumLikelihood(draws)
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    path = several(keys, target, q, objective, infer.Path(), 2)
+    score = several(keys[::-1], target, q, objective, infer.Score(), 2)
+    se = np.hypot(path.std(axis=0), score.std(axis=0)) / 20_000**0.5
+    assert (np.abs(path.mean(axis=0) - score.mean(axis=0)) <= 4.5 * se).all()
+    assert np.linalg.norm(score.mean(axis=0)) > 10 * np.linalg.norm(se)
+    factor = jnp.linalg.cholesky(jnp.asarray(COVARIANCE))
+    p = CholeskyGaussian(jnp.asarray(MEAN), factor, jnp.log(jnp.diagonal(factor)))
+    value, path = gradient(keys[0], target, p, objective, infer.Path(), 6)
+    np.testing.assert_allclose(path, 0, atol=1e-11)
+    np.testing.assert_allclose(value, -LOG_Z, rtol=1e-10)
+
+
+def test_maximum_likelihood_refuses():
+    with pytest.raises(ValueError, match=r"shape \(n, d\), got \(3,\)"):
+        infer.MaximumLikelihood(jnp.zeros(3))
+    with pytest.raises(ValueError, match="finite draws"):
+        infer.MaximumLikelihood(jnp.full((3, 2), jnp.nan))
+    with pytest.raises(ValueError, match=r"Path\(\) or infer\.Score"):
+        infer.VI(objective=infer.MaximumLikelihood(jnp.zeros((3, 2))))
+    method = infer.VI(objective=infer.MaximumLikelihood(jnp.zeros((3, 4))), estimator=infer.Score())
+    with pytest.raises(ValueError, match="draws of 4 coordinates, the target has 2"):
+        infer.fit(factor_model(), method, key=0, steps=5)
+
+
 # Fits -----------------------------------------------------------------------------------------
 
 
@@ -453,7 +557,7 @@ def test_every_objective_is_exported_and_tested():
         for name, thing in vars(infer).items()
         if inspect.isclass(thing) and issubclass(thing, infer.objectives.AbstractObjective)
     }
-    tested = {type(make()).__name__ for make in OBJECTIVES.values()}
+    tested = {type(make()).__name__ for make in OBJECTIVES.values()} | {"MaximumLikelihood"}
     assert exported == tested
 
 

@@ -48,6 +48,17 @@ class AbstractDistribution(eqx.Module):
     def moments(self) -> tuple[Vector, Covariance] | None:
         """Mean and covariance where the parameters tell them, else None."""
 
+    def attached(self, x: Points) -> Points:
+        """The points x as images of fixed noise, T(T^-1(x)), so that they move with T.
+
+        Raises:
+            TypeError: where draws are no invertible map of noise.
+        """
+        raise TypeError(
+            f"{type(self).__name__} is no invertible map of noise, so points do not move with its "
+            "parameters; write estimator=infer.Score(), or take a Gaussian or a flow as family."
+        )
+
 
 class AbstractGenerator(eqx.Module):
     """A distribution on R^d that can be drawn from and has no density to evaluate."""

@@ -50,6 +50,11 @@ class DiagonalGaussian(AbstractDistribution):
         noise = (x - self.mean) * jnp.exp(-self.log_scale)
         return _standard_log_prob(noise) - jnp.sum(self.log_scale)
 
+    def attached(self, x: Points) -> Points:
+        """Mean + scale noise at the noise of x."""
+        noise = jax.lax.stop_gradient((x - self.mean) * jnp.exp(-self.log_scale))
+        return self.mean + jnp.exp(self.log_scale) * noise
+
     def moments(self) -> tuple[Vector, Covariance]:
         """Mean and covariance."""
         none = jnp.zeros((self.mean.shape[0], 0), self.mean.dtype)
@@ -98,6 +103,12 @@ class CholeskyGaussian(AbstractDistribution):
         """The log density at one point."""
         noise = jax.scipy.linalg.solve_triangular(self.factor, x - self.mean, lower=True)
         return _standard_log_prob(noise) - jnp.sum(self.log_diagonal)
+
+    def attached(self, x: Points) -> Points:
+        """Mean + L noise at the noise of x."""
+        rest = jax.lax.stop_gradient(x - self.mean)
+        fixed = jax.lax.stop_gradient(self.factor)
+        return self._place(jax.scipy.linalg.solve_triangular(fixed, rest.T, lower=True).T)
 
     def moments(self) -> tuple[Vector, Covariance]:
         """Mean and covariance."""

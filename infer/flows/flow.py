@@ -42,11 +42,16 @@ class Flow(AbstractDistribution):
 
     def sample(self, key: PRNGKey, n: int) -> Points:
         """`n` independent draws."""
+        return jax.vmap(self._image)(self._noise(key, n))
 
-        def one(z: Vector) -> Vector:
-            return self.place.forward(self.body.forward(z)[0])[0]
+    def attached(self, x: Points) -> Points:
+        """The images of the noise of x."""
 
-        return jax.vmap(one)(self._noise(key, n))
+        def one(x: Vector) -> Vector:
+            y, _ = self.place.inverse(x)
+            return self._image(jax.lax.stop_gradient(self.body.inverse(y)[0]))
+
+        return jax.vmap(one)(x)
 
     def log_prob(self, x: Vector) -> Scalar:
         """The log density at one point, by the inverse of every layer."""
@@ -57,6 +62,9 @@ class Flow(AbstractDistribution):
     def moments(self) -> None:
         """Not known from the parameters."""
         return None
+
+    def _image(self, z: Vector) -> Vector:
+        return self.place.forward(self.body.forward(z)[0])[0]
 
     def _noise(self, key: PRNGKey, n: int) -> Points:
         like = self.place.shift

@@ -72,7 +72,7 @@ class Renyi(AbstractObjective):
         return jax.nn.logsumexp(n * log_w, b=mass) / n
 
     def path_weights(self, log_w: Weights, mass: Weights) -> Weights:
-        """A."""
+        """The path weights a."""
         n = 1 - self.alpha
         share = jax.nn.softmax(n * log_w + jnp.log(mass))
         return (1 - n) * share + n * share**2

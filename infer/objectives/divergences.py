@@ -15,7 +15,8 @@ from jax.core import Tracer
 from jaxtyping import Array, ArrayLike
 
 from infer.core.checks import nonnegative
-from infer.core.types import Scalar
+from infer.core.posterior import AbstractDistribution, Draws
+from infer.core.types import Points, PRNGKey, Scalar
 from infer.objectives.objective import AbstractObjective, Weights
 
 
@@ -26,6 +27,18 @@ def _chi_order(order: ArrayLike) -> Array:
             "infer.Renyi(alpha=0.5), which is order 0.5, or infer.IWAE(), which is order 1."
         )
     return jnp.asarray(order, jnp.zeros(()).dtype)
+
+
+def _as_draws(draws: ArrayLike) -> Array:
+    array = jnp.asarray(draws, jnp.zeros(()).dtype)
+    if array.ndim != 2 or not array.shape[0]:
+        raise ValueError(
+            f"MaximumLikelihood needs draws of shape (n, d), got {array.shape}; write "
+            "infer.MaximumLikelihood(result.z.reshape(-1, result.z.shape[-1]))."
+        )
+    if not isinstance(draws, Tracer) and not np.isfinite(np.asarray(draws)).all():
+        raise ValueError("MaximumLikelihood needs finite draws; leave out those that are not.")
+    return array
 
 
 class FDivergence(AbstractObjective):
@@ -71,13 +84,13 @@ class FDivergence(AbstractObjective):
         return -jnp.sum(mass * jax.vmap(self.f)(w))
 
     def score_weights(self, log_w: Weights, mass: Weights) -> Weights:
-        """V."""
+        """The score weights v."""
         w = jax.nn.softmax(log_w + jnp.log(mass)) / mass
         value, slope = jax.vmap(jax.value_and_grad(self.f))(w)
         return mass * (w * slope - value)
 
     def path_weights(self, log_w: Weights, mass: Weights) -> Weights:
-        """A."""
+        """The path weights a."""
         share = jax.nn.softmax(log_w + jnp.log(mass))
         w = share / mass
         return mass * w**2 * jax.vmap(jax.grad(jax.grad(self.f)))(w) * (1 - share)
@@ -143,12 +156,12 @@ class CUBO(AbstractObjective):
         return -jax.nn.logsumexp(self.order * log_w, b=mass) / self.order
 
     def score_weights(self, log_w: Weights, mass: Weights) -> Weights:
-        """V."""
+        """The score weights v."""
         n = self.order
         return (n - 1) / n * jax.nn.softmax(n * log_w + jnp.log(mass))
 
     def path_weights(self, log_w: Weights, mass: Weights) -> Weights:
-        """A."""
+        """The path weights a."""
         share = jax.nn.softmax(self.order * log_w + jnp.log(mass))
         return (self.order - 1) * share * (1 - share)
 
@@ -178,7 +191,7 @@ class LogVariance(AbstractObjective):
         return -0.5 * jnp.var(log_w, ddof=1)
 
     def score_weights(self, log_w: Weights, mass: Weights) -> Weights:
-        """V."""
+        """The score weights v."""
         return (log_w - jnp.mean(log_w)) / (log_w.shape[0] - 1)
 
     def path_weights(self, log_w: Weights, mass: Weights) -> Weights:
@@ -209,7 +222,59 @@ class TailAdaptive(AbstractObjective):
         return jnp.sum(mass * log_w)
 
     def path_weights(self, log_w: Weights, mass: Weights) -> Weights:
-        """A."""
+        """The path weights a."""
         above = log_w.shape[0] - jnp.searchsorted(jnp.sort(log_w), log_w, side="left")
         r = (above / log_w.shape[0]).astype(log_w.dtype) ** -self.strength
         return r / jnp.sum(r)
+
+
+class MaximumLikelihood(AbstractObjective):
+    """Fits q to draws of the posterior:  F = -(1/K) sum_k log w_k  at K of these draws.
+
+    F estimates -log Z - KL(p || q), so the recorded loss is an upper bound of the evidence. With
+    `Score()` the gradient is that of the mean log likelihood of q at the draws. With `Path()`, for
+    Gaussians and flows, the draws are images of fixed noise and move with q,
+
+        grad F = E_p <grad log p - grad log q, dT/dphi at T^-1(x)>,   v_k = a_k = 1/K
+
+    the path gradient of the divergence of T^-1(x) from the noise. It uses the scores of the
+    posterior at the draws, so it vanishes draw by draw where q is the posterior, and few draws are
+    not fitted by heart.
+
+    Args:
+        draws: draws of the posterior on the unconstrained scale, (n, d): `result.z.reshape(-1, d)`
+            of a sampler. Every step takes `n_samples` of them at random.
+
+    Source: Vaitl, Winkler, Richter and Kessel, Fast and unified path gradient estimators for
+    normalizing flows, ICLR 2024.
+    """
+
+    draws: Points = eqx.field(converter=_as_draws)
+    derivative: ClassVar[bool] = False
+
+    def check(self, dim: int) -> None:
+        """Refuse draws of another dimension."""
+        if self.draws.shape[1] != dim:
+            raise ValueError(
+                f"MaximumLikelihood got draws of {self.draws.shape[1]} coordinates, the target has "
+                f"{dim} unconstrained ones; take result.z of a run on this target."
+            )
+
+    def draw(self, key: PRNGKey, q: AbstractDistribution, n: int, moving: bool) -> Draws:
+        """Draws of the posterior, chosen with replacement."""
+        rows = jax.random.randint(key, (n,), 0, self.draws.shape[0])
+        x = q.attached(self.draws[rows]) if moving else self.draws[rows]
+        score = jax.lax.stop_gradient(jax.vmap(jax.grad(q.log_prob))(x))
+        return Draws(x, jax.vmap(q.log_prob)(x), score, independent=True)
+
+    def value(self, log_w: Weights, mass: Weights) -> Scalar:
+        """F."""
+        return -jnp.sum(mass * log_w)
+
+    def score_weights(self, log_w: Weights, mass: Weights) -> Weights:
+        """The masses: no baseline is needed."""
+        return mass
+
+    def path_weights(self, log_w: Weights, mass: Weights) -> Weights:
+        """The masses."""
+        return mass

@@ -40,7 +40,8 @@ def estimate(
     parameters, rest = eqx.partition(q, eqx.is_inexact_array)
 
     def draw(parameters: AbstractDistribution, key: PRNGKey, n: int):
-        draws = eqx.combine(parameters, rest).sample_score(key, n)
+        q = eqx.combine(parameters, rest)
+        draws = objective.draw(key, q, n, estimator.uses_gradient)
         return (draws.x, draws.log_q, _mass(draws)), draws.score
 
     def look(x: Points) -> tuple[Weights, Points | None]:
@@ -58,7 +59,7 @@ def estimate(
         (gradient,) = pull_back(_cotangents(weights, s, score, log_q))
         return objective.value(log_w, mass), gradient
 
-    log_w, mass = log_weights(key, target, q, n_samples, at_once)
+    log_w, mass = log_weights(key, target, q, objective, n_samples, at_once)
     weights = estimator.coefficients(objective, log_w, mass)
 
     def add(total, block):
@@ -82,13 +83,14 @@ def log_weights(
     key: PRNGKey,
     target: Target,
     q: AbstractDistribution,
+    objective: AbstractObjective,
     n_samples: int,
     at_once: int | None = None,
 ) -> tuple[Weights, Weights]:
     """Log w and mass of the K draws that `estimate` makes with this key."""
 
     def weigh(key: PRNGKey, n: int) -> tuple[Weights, Weights]:
-        draws = q.sample_score(key, n)
+        draws = objective.draw(key, q, n, False)
         return jax.vmap(target.log_prob)(draws.x) - draws.log_q, _mass(draws)
 
     if at_once is None or at_once >= n_samples:

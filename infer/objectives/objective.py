@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from infer.core.types import Scalar
+from infer.core.posterior import AbstractDistribution, Draws
+from infer.core.types import PRNGKey, Scalar
 
 Weights = Float[Array, " K"]
 
@@ -43,8 +44,18 @@ class AbstractObjective(eqx.Module):
     def value(self, log_w: Weights, mass: Weights) -> Scalar:
         """F, for draws of these masses (summing to one): what is reported, never a surrogate."""
 
+    def check(self, dim: int) -> None:
+        """Refuse a target of this dimension; called before anything is compiled."""
+
+    def draw(self, key: PRNGKey, q: AbstractDistribution, n: int, moving: bool) -> Draws:
+        """The draws that log weights are taken of: n of q, unless the objective has others.
+
+        `moving` asks for draws that are differentiable in the parameters of q.
+        """
+        return q.sample_score(key, n)
+
     def score_weights(self, log_w: Weights, mass: Weights) -> Weights:
-        """V. Cost O(K) evaluations of F and of its gradient, and K x K numbers."""
+        """The score weights v. Cost O(K) evaluations of F and its gradient, and K x K numbers."""
         both = jax.value_and_grad(self.value)
         value, g = both(log_w, mass)
         k = jnp.arange(log_w.shape[0])
@@ -57,7 +68,7 @@ class AbstractObjective(eqx.Module):
         return value - g - jax.vmap(baseline)(k)
 
     def path_weights(self, log_w: Weights, mass: Weights) -> Weights:
-        """A. Cost O(K) directional derivatives of the gradient of F."""
+        """The path weights a. Cost O(K) directional derivatives of the gradient of F."""
         gradient = jax.grad(self.value)
 
         def curvature(direction: Weights, i: Array) -> Scalar:

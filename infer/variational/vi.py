@@ -122,6 +122,7 @@ class VI(AbstractApproximator):
 
     def init(self, key: PRNGKey, target: Target) -> _State:
         """The family's first member at `target.initial(key)`."""
+        self.objective.check(target.dim)
         key_start, key_family = jax.random.split(key)
         start = target.initial(key_start)
         q: Any = self.family.init(key_family, start)
@@ -176,6 +177,7 @@ class VI(AbstractApproximator):
                     jax.random.fold_in(key, 1),
                     target,
                     contest.candidate,
+                    self.objective,
                     self.n_samples,
                     self.at_once,
                 )
