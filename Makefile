@@ -42,7 +42,7 @@ test: $(STAMP) ## the tests
 
 reproduce: $(STAMP) ## the slow tests, and every table in the documentation
 	$(PYTEST) -n $(WORKERS) -m slow
-	@set -e; for script in $(wildcard tests/reproduce/*.py); do \
+	@set -e; for script in $(filter-out %/experiments.py,$(wildcard tests/reproduce/*.py)); do \
 		echo "$$script"; $(BIN)/python "$$script"; done
 	$(MAKE) bench
 

@@ -23,6 +23,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from experiments import write
 from optimal_gaussian import BUILD, Optimum, gap, moments, optimum, points, posteriors
 
 import infer
@@ -30,7 +31,6 @@ from infer.diagnostics import pareto_khat
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGE, LISTING = DOCS / "gaussian.md", DOCS / "gaussian_listing.md"
-BEGIN, END = "<!-- gaussian:begin -->", "<!-- gaussian:end -->"
 RECORD = BUILD / "gaussian.jsonl"
 PRECISIONS = ("float32", "float64")
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1)
@@ -237,9 +237,7 @@ def main() -> None:
     found = [rows[identity(row)] for row in wanted]
     print(report(found))
     if not given.only_print:
-        page = PAGE.read_text()
-        before, after = page.split(BEGIN)[0], page.split(END)[1]
-        PAGE.write_text(before + BEGIN + "\n\n" + short(found) + "\n\n" + END + after)
+        write(PAGE, "gaussian", short(found))
         LISTING.write_text(HEAD + "\n" + report(found) + "\n")
 
 

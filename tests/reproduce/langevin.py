@@ -8,9 +8,7 @@ logistic   sparse logistic regression, d = 100, in posterior sds against a long 
 dirichlet  bias of four schemes on a Dirichlet against step size; draws the figure
 """
 
-import argparse
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from experiments import run
 
 import infer
 
@@ -29,7 +28,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "mirror_langevin.md"
 RECORD = ROOT / "build" / "langevin.json"
 IMAGES = ROOT / "docs" / "images"
-BEGIN, END = "<!-- experiments:begin -->", "<!-- experiments:end -->"
 D = 100
 INDEX = jnp.arange(1.0, D + 1)
 SCALE = 2 * jnp.sqrt(101 - INDEX)  # of the published hyperbolic mirror
@@ -355,22 +353,9 @@ def tables(found: dict[str, list]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Published experiments with Langevin methods.")
-    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS))
-    parser.add_argument("--only-print", action="store_true")
-    given = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    found = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
-    for name in given.only:
-        found[name] = EXPERIMENTS[name]()
-        RECORD.parent.mkdir(exist_ok=True)
-        RECORD.write_text(json.dumps(found))
-    found = {name: found[name] for name in EXPERIMENTS if name in found}
-    print(tables(found))
-    if not given.only_print:
-        page = PAGE.read_text()
-        before, after = page.split(BEGIN)[0], page.split(END)[1]
-        PAGE.write_text(before + BEGIN + "\n\n" + tables(found) + "\n\n" + END + after)
+    about = "Published experiments with Langevin methods."
+    found, _ = run(about, EXPERIMENTS, tables, RECORD, PAGE, "experiments")
     if "dirichlet" in found:
         draw_dirichlet(found["dirichlet"])
 

@@ -16,10 +16,8 @@ beginning              the same question on 3 coefficients, from far and from ne
 betting                KSDD and LAWGD: coin, line searches, grids of steps
 """
 
-import argparse
 import dataclasses
 import datetime
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +31,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import optax
+from experiments import run
 from sklearn.datasets import load_diabetes, make_friedman1
 
 import infer
@@ -43,7 +42,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "particles.md"
 RECORD = ROOT / "build" / "particles.json"
 IMAGES = ROOT / "docs" / "images"
-BEGIN, END = "<!-- experiments:begin -->", "<!-- experiments:end -->"
 CURVE = "curve"  # a column for a figure, not for a table
 SEEDS = 5
 ENTRIES = 20
@@ -888,24 +886,11 @@ def draw(name: str, rows: list) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Published experiments with particles.")
-    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS))
-    parser.add_argument("--only-print", action="store_true")
-    given = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
-    found = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
-    for name in given.only:
-        found[name] = EXPERIMENTS[name]()
-        print(tables({name: found[name]}), flush=True)
-        RECORD.parent.mkdir(exist_ok=True)
-        RECORD.write_text(json.dumps(found))
-    found = {name: found[name] for name in EXPERIMENTS if name in found}
-    if not given.only_print:
-        page = PAGE.read_text()
-        before, after = page.split(BEGIN)[0], page.split(END)[1]
-        PAGE.write_text(before + BEGIN + "\n\n" + tables(found) + "\n\n" + END + after)
-        for name in FIGURES.keys() & set(given.only):
-            draw(name, found[name])
+    about = "Published experiments with particles."
+    found, ran = run(about, EXPERIMENTS, tables, RECORD, PAGE, "experiments")
+    for name in FIGURES.keys() & set(ran):
+        draw(name, found[name])
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@ velocity  the same of SGHMC and SGNHT
 The target is the location of a Gaussian in d = 2 with batches of 2 of 40 rows, M its covariance.
 """
 
-import argparse
 import datetime
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +16,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from experiments import run
 
 import infer
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "stochastic_gradient.md"
 RECORD = ROOT / "build" / "stochastic_gradient.json"
-BEGIN, END = "<!-- measured:begin -->", "<!-- measured:end -->"
 CHAINS, WARMUP = 512, 2000
 N, B = 40, 2
 RNG = np.random.default_rng(5)
@@ -178,23 +176,6 @@ def tables(found: dict[str, list]) -> str:
     return "\n".join([*parts, "", f"{datetime.date.today()}."])
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Bias of the stochastic-gradient samplers.")
-    parser.add_argument("--only", nargs="+", choices=EXPERIMENTS, default=list(EXPERIMENTS))
-    parser.add_argument("--only-print", action="store_true")
-    given = parser.parse_args()
-    found = json.loads(RECORD.read_text()) if RECORD.is_file() else {}
-    for name in given.only:
-        found[name] = EXPERIMENTS[name]()
-        RECORD.parent.mkdir(exist_ok=True)
-        RECORD.write_text(json.dumps(found))
-    found = {name: found[name] for name in EXPERIMENTS if name in found}
-    print(tables(found))
-    if not given.only_print:
-        page = PAGE.read_text()
-        before, after = page.split(BEGIN)[0], page.split(END)[1]
-        PAGE.write_text(before + BEGIN + "\n\n" + tables(found) + "\n\n" + END + after)
-
-
 if __name__ == "__main__":
-    main()
+    about = "Bias of the stochastic-gradient samplers."
+    run(about, EXPERIMENTS, tables, RECORD, PAGE, "measured")

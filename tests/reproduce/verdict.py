@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from experiments import write
 from jax.scipy.special import digamma, polygamma
 
 import infer
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "verdict.md"
-BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 KEYS = range(4)
 
 
@@ -148,9 +148,7 @@ def main() -> None:
         + ("; ".join(passed) if passed else "none")
         + "."
     )
-    text = PAGE.read_text()
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    PAGE.write_text(before + BEGIN + "\n\n" + "\n".join(lines) + "\n\n" + END + after)
+    write(PAGE, "measured", "\n".join(lines))
     print("\n".join(lines))
 
 
