@@ -18,6 +18,7 @@ CASES = {
     "external": "BlackJAX: the sampling phase of its kernels",
     "svgd": "SVGD: one step",
     "gaussian": "Gaussian VI: time to the best Gaussian",
+    "flow_training": "Flows: training one beside the guides of NumPyro and the trainer of flowjax",
     "langevin": "Langevin: time of a step, gradients to a given error",
 }
 PACKAGES = ("jax", "numpyro", "blackjax", "optax", "numpy")
