@@ -1,5 +1,6 @@
 """The user's entry: fit a problem with an algorithm, and judge the answer."""
 
+import contextlib
 import dataclasses
 import os
 import warnings
@@ -82,7 +83,8 @@ def fit(
             and algorithm is carried on without warming up, of another one the draws are the
             starts, by name. Beside `resume` it only settles whether there is a warm-up.
         chunk: kept iterations between looks at the run; chosen by time and memory if None.
-        mesh: devices to lay the run out on, with an axis "chains", "particles" or "data".
+        mesh: devices to lay the run out on, with one axis: "chains", "particles", "data", or
+            "samples" for the draws that each step of `VI` takes.
         progress: show a bar where standard error is a terminal. Never changes the answer.
         callbacks: called with a `Progress` after every chunk; one that returns something true
             ends the run.
@@ -134,7 +136,8 @@ def fit(
         trail.carry, problem = lay_out(mesh, algorithm, trail.carry, problem)
     if checkpoint is not None:
         callbacks = [*callbacks, Checkpointer(checkpoint, meta)]
-    return _go(problem, algorithm, run_key, keys, trail, plan, draws, progress, callbacks)
+    with contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh):
+        return _go(problem, algorithm, run_key, keys, trail, plan, draws, progress, callbacks)
 
 
 def extend(

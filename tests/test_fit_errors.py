@@ -276,3 +276,8 @@ def test_wrong_meshes():
             fit(chains=3, mesh=jax.sharding.Mesh(devices, ("chains",)))
         with pytest.raises(ValueError, match="data rows do not divide over 4 devices"):
             fit(mesh=jax.sharding.Mesh(devices, ("data",)))
+        with pytest.raises(ValueError, match='has no draws to lay out along "samples"'):
+            fit(mesh=jax.sharding.Mesh(devices, ("samples",)))
+        with pytest.raises(ValueError, match="6 draws do not divide over 4 devices; choose n_sam"):
+            mesh = jax.sharding.Mesh(devices, ("samples",))
+            infer.fit(TARGET, infer.VI(n_samples=6), key=0, steps=5, mesh=mesh)

@@ -424,6 +424,8 @@ def rows_target():
         ("chains", infer.MALA(), 4),
         ("particles", infer.SVGD(n_particles=8, stopping=None), 1),
         ("data", infer.VI(n_samples=2, stopping=None), 1),
+        ("samples", infer.VI(n_samples=8, stopping=None), 2),
+        ("samples", infer.VI(n_samples=16, at_once=8, keep_best=10, stopping=None), 1),
     ],
 )
 def test_four_devices_agree_with_one(axis, algorithm, chains):

@@ -86,6 +86,7 @@ class AbstractApproximator(eqx.Module):
         exact_target: True if the method needs the density on all rows at every step.
         particles: True if the answer is a set of particles: they are the draws, and the loss says
             nothing about which of several sets is best.
+        spreads_samples: can a mesh axis "samples" divide the draws of a step?
         weighs_modes: True if the shares of particles in separate modes come from the density.
         generates: True if the answer can be drawn from but has no density.
         most_dims: the most unconstrained coordinates that it serves, or None.
@@ -99,6 +100,7 @@ class AbstractApproximator(eqx.Module):
     default_steps: eqx.AbstractClassVar[int]
     source: eqx.AbstractClassVar[str]
     stopping: eqx.AbstractVar[AbstractStopping | None]
+    spreads_samples: ClassVar[bool] = False
     weighs_modes: ClassVar[bool] = False
     generates: ClassVar[bool] = False
     most_dims: ClassVar[int | None] = None

@@ -41,7 +41,7 @@ def estimate(
 
     def draw(parameters: AbstractDistribution, key: PRNGKey, n: int):
         q = eqx.combine(parameters, rest)
-        draws = objective.draw(key, q, n, estimator.uses_gradient)
+        draws = _over_devices(objective.draw(key, q, n, estimator.uses_gradient))
         return (draws.x, draws.log_q, _mass(draws)), draws.score
 
     def look(x: Points) -> tuple[Weights, Points | None]:
@@ -98,6 +98,21 @@ def log_weights(
     keys = jax.random.split(key, n_samples // at_once)
     log_w, mass = jax.lax.map(lambda key: weigh(key, at_once), keys)
     return log_w.reshape(-1), mass.reshape(-1) / len(keys)
+
+
+def _over_devices(draws: Draws) -> Draws:
+    """The draws divided over the devices of a mesh with an axis "samples", if there is one."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if "samples" not in mesh.axis_names:
+        return draws
+    n, devices = draws.log_q.shape[0], mesh.shape["samples"]
+    if n % devices:
+        raise ValueError(
+            f"{n} draws do not divide over {devices} devices; choose n_samples (and at_once) a "
+            f"multiple of {devices}."
+        )
+    rows = jax.sharding.PartitionSpec("samples")
+    return jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, rows), draws)
 
 
 def _mass(draws: Draws) -> Weights:

@@ -11,15 +11,16 @@ from infer.core.target import Target
 from infer.run.chunk import Carry
 
 Tree = TypeVar("Tree")
-AXES = ("chains", "particles", "data")
+AXES = ("chains", "particles", "data", "samples")
 
 
 def lay_out(mesh: Mesh, algorithm: Algorithm, carry: Carry, target: Target) -> tuple[Carry, Target]:
-    """Put a run's states and data on a mesh with one axis named "chains", "particles" or "data".
+    """Put a run's states and data on a mesh with one axis of a name out of `AXES`.
 
     "chains" splits the leading axis of every state, "particles" the rows of the particles and of
-    what has as many, "data" the leading axis of the data rows; everything else is replicated. The
-    numbers agree with those of one device to rounding.
+    what has as many, "data" the leading axis of the data rows, "samples" the draws that every step
+    takes, which exist within a step alone; everything else is replicated. The numbers agree with
+    those of one device to rounding.
     """
     if len(mesh.axis_names) != 1 or mesh.axis_names[0] not in AXES:
         raise ValueError(f"mesh needs one axis named one of {AXES}, got {mesh.axis_names}.")
@@ -48,6 +49,13 @@ def lay_out(mesh: Mesh, algorithm: Algorithm, carry: Carry, target: Target) -> t
         if chains % devices:
             raise ValueError(f"{chains} chains do not divide over {devices} devices.")
         return each(carry, 0), each(target, None)
+    if axis == "samples":
+        if not (isinstance(algorithm, AbstractApproximator) and algorithm.spreads_samples):
+            raise ValueError(
+                f'{type(algorithm).__name__} has no draws to lay out along "samples"; write '
+                'Mesh(devices, "chains").'
+            )
+        return each(carry, None), each(target, None)
     if axis == "data":
         if target.size is None or target.size % devices:
             raise ValueError(f"{target.size} data rows do not divide over {devices} devices.")

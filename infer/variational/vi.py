@@ -88,6 +88,7 @@ class VI(AbstractApproximator):
     stopping: LossSettled | None = eqx.field(static=True, default=LossSettled())
     exact_target: ClassVar[bool] = False
     particles: ClassVar[bool] = False
+    spreads_samples: ClassVar[bool] = True
     default_steps: ClassVar[int] = 20_000
     source: ClassVar[str] = (
         "Kucukelbir, Tran, Ranganath, Gelman, Blei. Automatic differentiation variational "

@@ -10,7 +10,6 @@ cone        two bounds of a ring
 few_draws   64 modes, fitted to few draws of them
 """
 
-import datetime
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -301,8 +300,8 @@ EXPERIMENTS = {
 TITLES = {
     "gmm40": "40 normals of unit scale in the plane, centers uniform in (-40, 40)^2, log Z = 0; "
     "modes are those with at least one of 20,000 draws within 3",
-    "many_well": "Many-well, d = 32, log Z = {log Z:.4f}; modes are the wells, of 16, of which both "
-    "sides have a tenth of their share",
+    "many_well": "Many-well, d = 32, log Z = {log Z:.4f}; modes are the wells, of 16, of which "
+    "both sides have a tenth of their share",
     "funnel": "Funnel, d = 10, log Z = 0",
     "cancer": "Breast cancer, d = 31, priors N(0, 10^2), log Z = -77.57",
     "cone": "A ring: x, y ~ N(0, 10^2), 5 ~ N(r, (0.1 + r / 100)^2) with r = x^2 + y^2; log Z = "
