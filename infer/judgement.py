@@ -44,7 +44,7 @@ def _draw(posteriors: Fitted, keys: Array, n: int) -> tuple[Array, Array | None]
     def one(q: Fitted, key: Array) -> tuple[Array, Array | None]:
         if isinstance(q, AbstractGenerator):
             return q.sample(key, n), None
-        draws = q.sample_score(key, n)
+        draws = q.equal_draws(key, n)
         return draws.x, draws.log_q
 
     return jax.vmap(one)(posteriors, keys)

@@ -125,7 +125,7 @@ class VI(AbstractApproximator):
         self.objective.check(target.dim)
         key_start, key_family = jax.random.split(key)
         start = target.initial(key_start)
-        q: Any = self.family.init(key_family, start)
+        q: Any = self.family.on(target).init(key_family, start)
         zero = jnp.zeros((), int)
         return _State(
             q,
