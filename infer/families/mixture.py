@@ -136,16 +136,20 @@ class Mixture(AbstractFamily):
     log weights go with `Reparam()` alone. Cost per step beside the target: `n_samples` times
     `n_components` densities of the component.
 
-    **A mixture finds no mode that none of its components reaches**, and two components may share
-    one: the first members are placed at random, and the reverse divergence does not miss what q
-    does not cover. The verdict states the weights and how many components are distinct, and cannot
-    see modes that are missing. Restarts (`chains=4`) with `infer.improve` weigh what they found.
+    **A mixture finds no mode that none of its components reaches**, and several may share one: the
+    reverse divergence does not miss what q does not cover. Two modes with shares .3 and .7, 4.5
+    apart with sd 0.5 in two dimensions, were both found by 21, 27, 30 and 32 of 32 keys with 2, 3,
+    4 and 8 components, and with first members of scale 0.1 by 6 (2) and 24 (4) only; where both were
+    found the shares were right within 0.005, but in one fit. The verdict states the weights and
+    how many components are distinct, and cannot see what is missing. More components than modes
+    and restarts (`chains=4`) with `infer.improve` are the remedies.
 
     Args:
-        component: the family of the components: `FullRank()`, `MeanField()`, `StudentT()`, ...
+        component: the family of the components, of first members as wide as the posterior:
+            `FullRank(scale=1.0)`, `MeanField(scale=1.0)`, `Product(...)`, ...
         n_components: C, >= 2.
         spread: standard deviation of the first places around the start, > 0, on the unconstrained
-            scale: of the size of the distance between modes.
+            scale; about half the distance between modes.
 
     Source: Morningstar et al., Automatic differentiation variational inference with mixtures,
     AISTATS 2021.

@@ -111,8 +111,8 @@ class StudentT(AbstractFamily):
     one `StudentT()` each, see `Product`. Cost per draw: that of the Gaussian and one gamma variate.
 
     It cannot be heavier than df = 2, where the variance is infinite: the verdict, like every
-    summary by mean and spread, would have nothing to go by. Where the posterior is a Gaussian df grows for
-    as long as the fit runs, with less and less effect: q is within (d / df)^2 nats of a Gaussian.
+    summary by mean and spread, would have nothing to go by. Where the
+    posterior is a Gaussian df grows for as long as the fit runs, with less and less effect.
 
     Args:
         gaussian: the shape: `FullRank()`, `MeanField()` or `LowRank()`, with its parameters and its

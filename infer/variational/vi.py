@@ -50,7 +50,8 @@ class VI(AbstractApproximator):
     the verdict of the result says so where it happens.
 
     Args:
-        family: shape of q: `FullRank()`, `MeanField()`, `LowRank()`, `RealNVP()`, `SplineFlow()`.
+        family: shape of q: `FullRank()`, `MeanField()`, `LowRank()`, `StudentT()`, `Mixture()`,
+            `Product({...})`, `RealNVP()`, `SplineFlow()`.
         objective: what is maximized: `ReverseKL()`, `IWAE()`, `Renyi(alpha)`, `CUBO()`,
             `ForwardKL()`, `ChiSquare()`, `FDivergence(f)`, `LogVariance()`, `TailAdaptive()`, or
             `Objective(function)` of your own.
