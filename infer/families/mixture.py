@@ -139,10 +139,10 @@ class Mixture(AbstractFamily):
     **A mixture finds no mode that none of its components reaches**, and several may share one: the
     reverse divergence does not miss what q does not cover. Two modes with shares .3 and .7, 4.5
     apart with sd 0.5 in two dimensions, were both found by 21, 27, 30 and 32 of 32 keys with 2, 3,
-    4 and 8 components, and with first members of scale 0.1 by 6 (2) and 24 (4) only; where both were
-    found the shares were right within 0.005, but in one fit. The verdict states the weights and
-    how many components are distinct, and cannot see what is missing. More components than modes
-    and restarts (`chains=4`) with `infer.improve` are the remedies.
+    4 and 8 components, and with first members of scale 0.1 by 6 (2), 24 (4) and 29 (8). Where both
+    were found the shares were right within 0.006, but in one fit. The verdict states the weights
+    and how many components are distinct, and cannot see what is missing. More components than
+    modes and restarts (`chains=4`) with `infer.improve` are the remedies.
 
     Args:
         component: the family of the components, of first members as wide as the posterior:
