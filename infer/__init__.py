@@ -82,6 +82,9 @@ from infer.external.tempered_smc import TemperedSMC as TemperedSMC
 from infer.families.gaussian import FullRank as FullRank
 from infer.families.gaussian import MeanField as MeanField
 from infer.families.low_rank import LowRank as LowRank
+from infer.families.mixture import Mixture as Mixture
+from infer.families.product import Product as Product
+from infer.families.student_t import StudentT as StudentT
 from infer.fit import fit as fit
 from infer.flows.real_nvp import RealNVP as RealNVP
 from infer.flows.spline_flow import SplineFlow as SplineFlow

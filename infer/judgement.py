@@ -20,6 +20,7 @@ from infer.core.stopping import AbstractStopping, LossSettled, Record
 from infer.core.target import Target
 from infer.core.types import PRNGKey
 from infer.families.gaussian import DiagonalGaussian
+from infer.families.mixture import MixtureDistribution
 from infer.flows.flow import Flow
 from infer.result import Result, Timings, best_restart
 from infer.run.checkpoint import describe
@@ -44,10 +45,17 @@ def _draw(posteriors: Fitted, keys: Array, n: int) -> tuple[Array, Array | None]
     def one(q: Fitted, key: Array) -> tuple[Array, Array | None]:
         if isinstance(q, AbstractGenerator):
             return q.sample(key, n), None
-        draws = q.sample_score(key, n)
+        draws = q.equal_draws(key, n)
         return draws.x, draws.log_q
 
     return jax.vmap(one)(posteriors, keys)
+
+
+@eqx.filter_jit
+def _told_apart(one: MixtureDistribution, key: PRNGKey) -> tuple[Array, Array]:
+    """The weights of a stacked mixture, and how many of its components are distinct."""
+    q = jax.tree.map(lambda leaf: leaf[0], one)
+    return q.weights, q.distinct(key, FEWEST)
 
 
 @eqx.filter_jit
@@ -222,6 +230,8 @@ def _judge_states(
         log_prob = log_density(target, z)
         one = jax.tree.map(lambda leaf: leaf[best : best + 1], stacked)
         evidence = _judge_distribution(target, one, key, names, hint)
+        if isinstance(one, MixtureDistribution):
+            evidence += (rule.components(*map(np.asarray, _told_apart(one, key))),)
     if "stats/skipped_steps" in record:
         count = record["stats/skipped_steps"]
         evidence += (rule.skipped(int(count[-1]), trail.taken),)

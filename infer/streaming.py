@@ -138,7 +138,7 @@ class _Seen(NamedTuple):
 
 
 def _see(target: Target, q: AbstractDistribution, key: PRNGKey, n: int) -> _Seen:
-    draws = q.sample_score(key, n)
+    draws = q.equal_draws(key, n)
     return _Seen(draws, *jax.vmap(target.value_and_score)(draws.x))
 
 

@@ -264,6 +264,16 @@ def restarts(means: np.ndarray, sds: np.ndarray, names: list[str]) -> Evidence:
     return Evidence(name, value, "<= 0.3", "info", meaning)
 
 
+def components(weights: np.ndarray, distinct: np.ndarray) -> Evidence:
+    """The weights of a mixture, and how many of its components draws can be told apart by."""
+    shown = ", ".join(f"{weight:.2g}" for weight in weights)
+    meaning = (
+        f"the components of the mixture have weights {shown} and count as {distinct:.3g} of "
+        f"{len(weights)} by what tells them apart; modes that none of them reached are not seen"
+    )
+    return Evidence("distinct components", float(distinct), "", "info", meaning)
+
+
 def _broken(sample: Sample) -> tuple[Evidence, ...]:
     """Faults after which nothing else can be measured."""
     chains, draws, d = sample.z.shape

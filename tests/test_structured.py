@@ -184,8 +184,8 @@ def test_groups(unchecked):
     for groups, message in (
         (["a", "b"], r"a list of lists.*\['a', 'b'\]; write groups="),
         ([["a"], []], "a list of lists"),
-        ([["a"], ["c"]], r"'c' in groups= is neither a site, one of \['a', 'b'\]"),
-        ([[0, 1], [2, 5]], "5 in groups= is neither.* 0 to 4"),
+        ([["a"], ["c"]], r"'c' is neither a site, one of \['a', 'b'\]"),
+        ([[0, 1], [2, 5]], "5 is neither.* 0 to 4; write groups="),
         ([["a"]], r"exactly one group, and 'b\[0\]' is in 0"),
         ([["a"], ["b", 1]], r"'a\[1\]' is in 2"),
     ):

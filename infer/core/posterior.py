@@ -7,6 +7,7 @@ import jax
 from jaxtyping import Array, Float
 
 from infer.core.linalg import Covariance
+from infer.core.target import Target
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 
 
@@ -35,6 +36,10 @@ class AbstractDistribution(eqx.Module):
     @abstractmethod
     def sample_score(self, key: PRNGKey, n: int) -> Draws:
         """`n` draws with log density and score, cheaper than each on its own."""
+
+    def equal_draws(self, key: PRNGKey, n: int) -> Draws:
+        """`n` independent draws of equal mass with log density and score, to be counted alike."""
+        return self.sample_score(key, n)
 
     @abstractmethod
     def sample(self, key: PRNGKey, n: int) -> Points:
@@ -79,6 +84,10 @@ class AbstractFamily(eqx.Module):
     def independent(self) -> bool:
         """True, unless a fixed number of draws comes from each part of a distribution."""
         return True
+
+    def on(self, target: Target) -> "AbstractFamily":
+        """The family on the coordinates of a target; itself, unless it names sites."""
+        return self
 
     @abstractmethod
     def init(self, key: PRNGKey, start: Vector) -> AbstractDistribution:

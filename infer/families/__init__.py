@@ -8,3 +8,9 @@ from infer.families.gaussian import FullRank as FullRank
 from infer.families.gaussian import MeanField as MeanField
 from infer.families.low_rank import LowRank as LowRank
 from infer.families.low_rank import LowRankGaussian as LowRankGaussian
+from infer.families.mixture import Mixture as Mixture
+from infer.families.mixture import MixtureDistribution as MixtureDistribution
+from infer.families.product import Product as Product
+from infer.families.product import ProductDistribution as ProductDistribution
+from infer.families.student_t import StudentT as StudentT
+from infer.families.student_t import StudentTDistribution as StudentTDistribution

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from infer.core.algorithm import AbstractSampler, Info
 from infer.core.checks import check_count
+from infer.core.groups import Groups, partition
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.langevin.schedules import Schedule, at_step, check_step_size, schedule_or_number
@@ -25,8 +26,6 @@ from infer.langevin.stochastic import (
     moved,
     shown,
 )
-
-Groups = tuple[tuple[str | int, ...], ...]
 
 
 def _groups(value: Any) -> Groups | None:
@@ -172,28 +171,6 @@ class StructuredSGMCMC(AbstractSampler):
 
 def membership(target: Target, groups: Groups | None) -> Int[np.ndarray, " d"]:
     """The number of the group of every coordinate; refuses what is no partition."""
-    sizes = [int(np.prod(site.free_shape)) for site in target.sites]
-    names = [site.name for site in target.sites]
-    site_of = np.repeat(np.arange(len(sizes)), sizes)
-    if groups is None:
-        return site_of
-    found = np.zeros((len(groups), len(site_of)), int)
-    for line, members in zip(found, groups, strict=True):
-        for member in members:
-            if isinstance(member, str) and member in names:
-                line += site_of == names.index(member)
-            elif not isinstance(member, str) and 0 <= member < len(site_of):
-                line[member] += 1
-            else:
-                raise ValueError(
-                    f"StructuredSGMCMC: {member!r} in groups= is neither a site, one of {names}, "
-                    f"nor a coordinate from 0 to {len(site_of) - 1}."
-                )
-    wrong = np.flatnonzero(found.sum(axis=0) != 1)
-    if len(wrong):
-        lost = target.coordinate_names()[wrong[0]]
-        raise ValueError(
-            f"StructuredSGMCMC needs every coordinate in exactly one group, and {lost!r} is in "
-            f"{found.sum(axis=0)[wrong[0]]}; write groups={[[name] for name in names]}."
-        )
-    return found.argmax(axis=0)
+    each = tuple((site.name,) for site in target.sites)
+    write = f"groups={[list(names) for names in each]}"
+    return partition("StructuredSGMCMC", target, each if groups is None else groups, write)

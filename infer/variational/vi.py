@@ -50,7 +50,8 @@ class VI(AbstractApproximator):
     the verdict of the result says so where it happens.
 
     Args:
-        family: shape of q: `FullRank()`, `MeanField()`, `LowRank()`, `RealNVP()`, `SplineFlow()`.
+        family: shape of q: `FullRank()`, `MeanField()`, `LowRank()`, `StudentT()`, `Mixture()`,
+            `Product({...})`, `RealNVP()`, `SplineFlow()`.
         objective: what is maximized: `ReverseKL()`, `IWAE()`, `Renyi(alpha)`, `CUBO()`,
             `ForwardKL()`, `ChiSquare()`, `FDivergence(f)`, `LogVariance()`, `TailAdaptive()`, or
             `Objective(function)` of your own.
@@ -126,7 +127,7 @@ class VI(AbstractApproximator):
         self.objective.check(target.dim)
         key_start, key_family = jax.random.split(key)
         start = target.initial(key_start)
-        q: Any = self.family.init(key_family, start)
+        q: Any = self.family.on(target).init(key_family, start)
         zero = jnp.zeros((), int)
         return _State(
             q,
