@@ -89,8 +89,19 @@ class IndependenceSampler(AbstractSampler):
     def check(self, target: Target) -> None:
         """Refuse a reference of another dimension, and what the local sampler refuses."""
         check_reference_fits("IndependenceSampler", self.reference, target)
-        if self.local is not None:
-            self.local.check(target)
+        if self.local is None:
+            return
+        self.local.check(target)
+        key, z = jax.random.key(0), jax.ShapeDtypeStruct((target.dim,), jnp.zeros(()).dtype)
+        state = eqx.filter_eval_shape(self.local.init, key, target)
+        try:
+            eqx.filter_eval_shape(self.local.moved, key, target, state, z)
+        except AttributeError as error:
+            name = type(self.local).__name__
+            raise TypeError(
+                f"IndependenceSampler cannot put the chain of local={name} elsewhere: {error}. "
+                f"Write {name}.moved(key, target, state, z), or keep what is learned as `tuning`."
+            ) from error
 
     def init(self, key: PRNGKey, target: Target) -> IndependenceState:
         """The state at `target.initial(key)`."""
@@ -148,22 +159,23 @@ class IndependenceSampler(AbstractSampler):
         chance = jax.random.uniform(key_accept, log_w.shape, log_w.dtype)
 
         def jump(at: tuple[Vector, Scalar, Scalar], new: Any):
-            z, log_prob, log_weight, u = new
-            ratio = log_weight - at[2]
+            *there, u = new
+            ratio = there[2] - at[2]
             rate = jnp.where(jnp.isnan(ratio), 0, jnp.exp(jnp.minimum(ratio, 0)))
-            accept = (u < rate) | (leave & (log_weight > -jnp.inf))
-            to = jax.tree.map(lambda a, b: jnp.where(accept, a, b), (z, log_prob, log_weight), at)
+            accept = (u < rate) | (leave & (there[2] > -jnp.inf))
+            to: Any = tuple(jnp.where(accept, a, b) for a, b in zip(there, at, strict=True))
             return to, (rate, accept)
 
         begun = (state.position, state.log_prob, state.log_weight)
-        ended, (rates, accepts) = jax.lax.scan(jump, begun, (draws.x, log_p, log_w, chance))
+        proposals = (draws.x, log_p, log_w, chance)
+        (z, log_prob, log_weight), (rates, accepts) = jax.lax.scan(jump, begun, proposals)
         local = state.local
         if self.local is not None:
-            there = self.local.moved(key_moved, target, local, ended[0])
+            there = self.local.moved(key_moved, target, local, z)
             jumped = jnp.any(accepts)
             local = jax.tree.map(lambda a, b: jnp.where(jumped, a, b), there, local)
         stats |= {"global_acceptance": jnp.mean(rates)}
-        return IndependenceState(*ended, local), Info(-ended[1], gradients, stats)
+        return IndependenceState(z, log_prob, log_weight, local), Info(-log_prob, gradients, stats)
 
     def position(self, state: IndependenceState) -> Vector:
         """Where the chain is."""
