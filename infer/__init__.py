@@ -4,6 +4,7 @@ from infer.bridges.density import from_log_density as from_log_density
 from infer.bridges.glm import from_glm as from_glm
 from infer.bridges.mirrored import check_mirror as check_mirror
 from infer.bridges.mirrored import mirrored as mirrored
+from infer.bridges.neutra import neutra as neutra
 from infer.bridges.numpyro import from_numpyro as from_numpyro
 from infer.check import check as check
 from infer.compare import compare as compare
@@ -128,6 +129,7 @@ from infer.langevin.baoab import BAOAB as BAOAB
 from infer.langevin.barker import Barker as Barker
 from infer.langevin.bregman import BregmanProximalLangevin as BregmanProximalLangevin
 from infer.langevin.bregman_pgla import BregmanPGLA as BregmanPGLA
+from infer.langevin.independence import IndependenceSampler as IndependenceSampler
 from infer.langevin.klmc import KLMC as KLMC
 from infer.langevin.mala import MALA as MALA
 from infer.langevin.malt import MALT as MALT

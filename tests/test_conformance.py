@@ -236,6 +236,9 @@ NEW_SETTINGS = {
     "ParallelTempering": lambda v: infer.ParallelTempering(
         scale=v, step_size=v, acceptance=0.5 + v, n_steps=int(10 * v)
     ),
+    "IndependenceSampler": lambda v: infer.IndependenceSampler(
+        scale=v, local=infer.MALA(step_size=v)
+    ),
     "SGLD": lambda v: infer.SGLD(infer.cyclical_steps(v, 10), infer.cyclical_temperature(10, v)),
     "decay": lambda v: infer.SGLD(infer.polynomial_decay(v, 1 + v, v), covariance=v * jnp.ones(1)),
     "PSGLD": lambda v: infer.PSGLD(step_size=v, decay=v, floor=v),

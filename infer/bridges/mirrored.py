@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from infer.bridges.neutra import NeuTraModel
 from infer.core.composite import CompositeModel
 from infer.core.legendre import AbstractLegendre, LegendreMap
 from infer.core.mirror import constrained, unconstrained
@@ -152,6 +153,11 @@ def _known(target: Target) -> dict[str, AbstractSupport | None]:
     if target.model.supports is not None:
         names = (site.name for site in target.sites)
         return dict(zip(names, target.model.supports, strict=True))
+    if isinstance(target.model, NeuTraModel):
+        raise ValueError(
+            "mirrored got a target of infer.neutra, whose coordinates are the noise of all sites; "
+            "write infer.neutra(infer.mirrored(target), q), q fitted to infer.mirrored(target)."
+        )
     from infer.bridges.constraints import as_mirror_map
     from infer.bridges.numpyro_model import NumPyroModel
 

@@ -78,6 +78,14 @@ class AbstractSampler(eqx.Module):
     def position(self, state: State) -> Vector:
         """The draw that the state stands for."""
 
+    def moved(self, key: PRNGKey, target: Target, state: State, z: Vector) -> State:
+        """The state at z with what warm-up has learned: for a sampler that contains this one.
+
+        As it is here it keeps `state.tuning`; a method that learns anything else has its own.
+        """
+        fresh = self.init(key, target.at(z))
+        return eqx.tree_at(lambda s: s.tuning, fresh, state.tuning)
+
 
 class AbstractApproximator(eqx.Module):
     """An algorithm whose last state is the answer: variational and particle methods.

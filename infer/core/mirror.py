@@ -165,7 +165,7 @@ def check_mirror_maps(target: Target, name: str, instead: str = "infer.MSVGD()")
         return
     if supports is None:
         raise ValueError(
-            f"{name} needs mirror maps, and a NumPyro model maps its sites by itself. Write "
+            f"{name} needs mirror maps, and this model maps its sites in its own way. Write "
             f"`infer.fit(infer.mirrored(target), infer.{name}(), key=0)`, or take {instead}, "
             "which does without."
         )

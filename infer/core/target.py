@@ -40,6 +40,22 @@ def check_named(sites: tuple[Site, ...], values: Values) -> None:
         )
 
 
+def unravel(sites: tuple[Site, ...], z: Vector) -> Values:
+    """Split a flat vector into unconstrained site values."""
+    free, offset = {}, 0
+    for site in sites:
+        size = math.prod(site.free_shape)
+        free[site.name] = z[offset : offset + size].reshape(site.free_shape)
+        offset += size
+    return free
+
+
+def ravel(sites: tuple[Site, ...], free: Values) -> Vector:
+    """The inverse of `unravel`."""
+    dtype = jnp.zeros(()).dtype
+    return jnp.concatenate([jnp.ravel(jnp.asarray(free[site.name], dtype)) for site in sites])
+
+
 class Labels:
     """Names of dimensions and coordinates, for reports only.
 
@@ -165,19 +181,11 @@ class Target(AbstractProblem):
 
     def unravel(self, z: Vector) -> Values:
         """Split a flat vector into unconstrained site values."""
-        free, offset = {}, 0
-        for site in self.sites:
-            size = math.prod(site.free_shape)
-            free[site.name] = z[offset : offset + size].reshape(site.free_shape)
-            offset += size
-        return free
+        return unravel(self.sites, z)
 
     def ravel(self, free: Values) -> Vector:
         """The inverse of `unravel`."""
-        dtype = jnp.zeros(()).dtype
-        return jnp.concatenate(
-            [jnp.ravel(jnp.asarray(free[site.name], dtype)) for site in self.sites]
-        )
+        return ravel(self.sites, free)
 
     def log_terms(self, z: Vector) -> Values:
         """The named terms whose sum is `log_prob(z)`."""

@@ -139,3 +139,9 @@ class EllipticalSlice(AbstractSampler):
     def position(self, state: EllipticalState) -> Vector:
         """Where the chain is."""
         return state.position
+
+    def moved(
+        self, key: PRNGKey, target: Target, state: EllipticalState, z: Vector
+    ) -> EllipticalState:
+        """The state at z, with m and M as they are."""
+        return EllipticalState(z, target.log_prob(z), state.mean, state.tuning)

@@ -64,3 +64,9 @@ class GHMC(AbstractTrajectory):
         kernel: Any = ghmc.build_kernel()
         inner, info = kernel(key, state.inner, target.log_prob, h, metric, alpha, alpha / 2)
         return inner, trajectory_info(state, inner, info, {})
+
+    def moved(self, key: PRNGKey, target: Target, state: KernelState, z: Vector) -> KernelState:
+        """The state at z, going on with the momentum that it has."""
+        fresh = self.begin(key, target, z)
+        kept = fresh._replace(momentum=state.inner.momentum, slice=state.inner.slice)
+        return KernelState(kept, state.tuning)

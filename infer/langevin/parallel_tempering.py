@@ -235,3 +235,11 @@ class ParallelTempering(AbstractSampler):
     def position(self, state: TemperingState) -> Vector:
         """The replica at b = 1."""
         return state.replicas.position[-1]
+
+    def moved(
+        self, key: PRNGKey, target: Target, state: TemperingState, z: Vector
+    ) -> TemperingState:
+        """The state with the replica at b = 1 put at z, the others where they are."""
+        new = look(target, reference_of(self.reference, self.scale, z), z)
+        replicas = jax.tree.map(lambda x, y: x.at[-1].set(y), state.replicas, new)
+        return eqx.tree_at(lambda s: s.replicas, state, replicas)
