@@ -24,9 +24,9 @@ NOTE = f"""Logistic regression on the breast cancer data (scikit-learn), d = 31,
 N(0, 10^2), log evidence -77.57. {STEPS} steps of Adam at a rate of {RATE} with {DRAWS} draws each;
 our flow and that of flowjax have {LAYERS} affine couplings of two hidden layers of {WIDTH},
 the guides of NumPyro are as they come. Seconds are those of the second run of a compiled program,
-the first column is a first call, compilation included. The bound is the mean of 20,000 log weights after
-these steps, which are too few for any of them to settle: the same number of steps is compared,
-not the best fit of each."""
+the first column is a first call, compilation included. The bound is the mean of 20,000 log weights
+after these steps, which are too few for any of them to settle: the same number of steps is
+compared, not the best fit of each."""
 
 
 def data() -> tuple[jax.Array, jax.Array]:

@@ -121,6 +121,12 @@ def gmm40() -> dict[str, Any]:
             256,
             objective=infer.ForwardKL(),
         ),
+        "Mixture of 80, reverse KL": vi(
+            infer.Mixture(infer.MeanField(scale=1.0), n_components=80, spread=25.0),
+            4000,
+            2e-2,
+            160,
+        ),
         "SplineFlow, 10,000 exact draws": vi(
             infer.SplineFlow(n_layers=8, width=64, scale=20.0, bound=4.0, bins=16),
             4000,
