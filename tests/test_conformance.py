@@ -412,12 +412,19 @@ def test_minibatches_are_taken_or_refused(name):
 # Families -------------------------------------------------------------------------------------
 
 
-SMALL = {"RealNVP": {"n_layers": 2, "width": 4}, "SplineFlow": {"n_layers": 2, "width": 4}}
+SMALL = {
+    "AutoregressiveFlow": {"n_layers": 2, "width": 4},
+    "RealNVP": {"n_layers": 2, "width": 4},
+    "SplineFlow": {"n_layers": 2, "width": 4},
+    "StackedFlow": {"n_layers": 4},
+}
 
 
-# All but its transform is that of RealNVP, and it takes long to compile.
+# All but their layers is that of RealNVP, and these take long to compile.
 QUICK_FAMILIES = [
-    pytest.param(name, marks=pytest.mark.slow) if name == "SplineFlow" else name
+    pytest.param(name, marks=pytest.mark.slow)
+    if name in {"AutoregressiveFlow", "SplineFlow", "StackedFlow"}
+    else name
     for name in FAMILIES
 ]
 

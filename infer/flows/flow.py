@@ -1,5 +1,7 @@
 """The distribution that a flow makes of standard normal noise."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -85,5 +87,16 @@ def coupling_flow(
         mixed = (triangular(start),) if linear else ()
         return Chain((*mixed, couple, Reverse()))
 
+    return stacked_flow(key, start, scale, layer, n_layers)
+
+
+def stacked_flow(
+    key: PRNGKey,
+    start: Vector,
+    scale: Scalar,
+    layer: Callable[[PRNGKey], AbstractLayer],
+    n_layers: int,
+) -> Flow:
+    """Layers made by `layer` of keys, around `start`; N(start, scale^2 I) if identities."""
     body = Stack(eqx.filter_vmap(layer)(jax.random.split(key, n_layers)))
     return Flow(body, Elementwise(start, jnp.full_like(start, jnp.log(scale))))
