@@ -91,7 +91,7 @@ def look(layer, x, score):
 
 @pytest.mark.parametrize("name", QUICK)
 def test_push_is_dense_autodiff_and_inverse_is_the_inverse(name, x64):
-    layer, d = filled(LAYERS[name]), 1 if "one" in name else D
+    layer, d = filled(LAYERS[name], 1.0), 1 if "one" in name else D
     x, score = 0.3 + 2 * normal(7, d), normal(7, d, seed=2)
     (y, log_det, pushed), (expected_y, expected_log_det, expected), (x_again, minus) = look(
         layer, x, score
@@ -436,8 +436,7 @@ def slow_but(*quick):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("d", [2, 5])
-@pytest.mark.parametrize("precision", ["float32", "float64"], indirect=True)
+@pytest.mark.parametrize("precision, d", [("float32", 5), ("float64", 2)], indirect=["precision"])
 @pytest.mark.parametrize("name", SMALL)
 def test_the_first_member_is_a_gaussian_at_the_start(name, precision, d):
     start = jnp.arange(d) - 3.0
@@ -491,9 +490,18 @@ def test_draws_know_their_density(name, x64):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("estimator", [infer.Path(), infer.Reparam()])
-@pytest.mark.parametrize("name", SMALL)
-@pytest.mark.parametrize("precision", ["float32", "float64"], indirect=True)
+@pytest.mark.parametrize(
+    "precision, name, estimator",
+    [
+        ("float32", "planar", infer.Path()),
+        ("float64", "radial", infer.Reparam()),
+        ("float64", "inverse autoregressive", infer.Path()),
+        ("float32", "masked autoregressive", infer.Reparam()),
+        ("float32", "spline", infer.Path()),
+        ("float64", "mixed", infer.Path()),
+    ],
+    indirect=["precision"],
+)
 def test_steps_lower_the_loss_in_both_precisions(precision, name, estimator):
     target = infer.from_log_density(banana, jnp.zeros(2))
     vi = algorithm(SMALL[name](), estimator, n=8, rate=2e-2)
@@ -531,6 +539,9 @@ def test_refusals(unchecked):
     refused(ValueError, "StackedFlow needs n_layers >= 1, got 0; write", StackedFlow, n_layers=0)
     message = "StackedFlow needs a function .* got 'planar'; write layer=infer.flows.radial"
     refused(TypeError, message, StackedFlow, layer="planar")
+    no_layer = StackedFlow(lambda key, like: like)
+    with pytest.raises(TypeError, match=r"makes an infer.flows.AbstractLayer, got .* write layer="):
+        no_layer.init(jax.random.key(0), jnp.zeros(3))
     refused(ValueError, "scale must be > 0", StackedFlow, scale=0.0)
     refused(ValueError, "SoftAffine needs clamp > 0, got -1.0", SoftAffine, clamp=-1.0)
     refused(ValueError, "RationalQuadratic needs bins <= 500", RationalQuadratic, bins=501)

@@ -17,17 +17,16 @@ class StackedFlow(AbstractFamily):
 
         x = shift + scale * (T_n ... T_1)(z),   z ~ N(0, I),   T = layer(key, like)
 
-    With `infer.flows.planar` a layer bends along one ridge, with `infer.flows.radial` around one
-    center, at O(d) parameters and cost per draw each and without networks. They are for few
-    dimensions and mild shapes. Both begin as the identity, ridges and centers at random, so the
-    first member is N(start, scale^2 I). Tails stay those of a Gaussian.
+    With `infer.flows.planar` a layer bends across one ridge, with `infer.flows.radial` around one
+    center, at O(d) parameters and cost per draw each and without networks, so what bends in many
+    directions takes many. Both begin as the identity, ridges and centers at random, and the first
+    member is N(start, scale^2 I). Far out both are next to a shift: tails are those of a Gaussian.
 
     Args:
-        layer: function of a key and a vector that makes a layer T for vectors like this one, with
-            the same shapes for every key; `infer.flows.planar`, `infer.flows.radial`, or e.g.
-            `lambda key, like: Chain((planar(key, like), householder(key, like, 2)))`. What is to
-            be N(start, scale^2 I) at first has to map N(0, I) to itself. Keep the object: another
-            function compiles anew.
+        layer: function of a key and a vector that makes a layer T for vectors like this one, of
+            the same shapes for every key: `infer.flows.planar`, `infer.flows.radial` or your own.
+            If it maps N(0, I) to itself, the first member is N(start, scale^2 I). Another function
+            compiles anew.
         n_layers: >= 1.
         scale: standard deviation of the noise before `start` is added, > 0, on the unconstrained
             scale.
@@ -50,4 +49,14 @@ class StackedFlow(AbstractFamily):
 
     def init(self, key: PRNGKey, start: Vector) -> Flow:
         """A Gaussian around `start`, moved by the layers as they are made."""
-        return stacked_flow(key, start, self.scale, lambda k: self.layer(k, start), self.n_layers)
+
+        def layer(key: PRNGKey) -> AbstractLayer:
+            made = self.layer(key, start)
+            if not isinstance(made, AbstractLayer):
+                raise TypeError(
+                    "StackedFlow needs a function that makes an infer.flows.AbstractLayer, got "
+                    f"{made!r} from it; write layer=infer.flows.radial."
+                )
+            return made
+
+        return stacked_flow(key, start, self.scale, layer, self.n_layers)
