@@ -87,8 +87,10 @@ from infer.families.mixture import Mixture as Mixture
 from infer.families.product import Product as Product
 from infer.families.student_t import StudentT as StudentT
 from infer.fit import fit as fit
+from infer.flows.autoregressive_flow import AutoregressiveFlow as AutoregressiveFlow
 from infer.flows.real_nvp import RealNVP as RealNVP
 from infer.flows.spline_flow import SplineFlow as SplineFlow
+from infer.flows.stacked_flow import StackedFlow as StackedFlow
 from infer.gaussian.bam import BaM as BaM
 from infer.gaussian.bwgd import BWGD as BWGD
 from infer.gaussian.certificate import Certified as Certified

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from infer.core.types import PRNGKey, Scalar, Vector
+from infer.flows.checks import check_positive
 from infer.flows.layer import AbstractLayer
 from infer.flows.perceptron import Perceptron, perceptron
 
@@ -37,6 +38,10 @@ class SoftAffine(AbstractTransform):
     """tau(t; a, m) = exp(c tanh(a / c)) t + m: no slope leaves [exp(-c), exp(c)], c = `clamp`."""
 
     clamp: float = eqx.field(static=True, default=2.0)
+
+    def __check_init__(self) -> None:
+        """Refuse what bounds nothing."""
+        check_positive("SoftAffine", "clamp", self.clamp, 2.0)
 
     @property
     def settings(self) -> int:

@@ -1,5 +1,6 @@
 """The distribution that a flow makes of standard normal noise."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -127,5 +128,15 @@ def coupling_flow(
         mixed = (triangular(place.shift),) if linear else ()
         return Chain((*mixed, couple, Reverse()))
 
+    return stacked_flow(key, place, layer, n_layers)
+
+
+def stacked_flow(
+    key: PRNGKey,
+    place: Elementwise | Triangular,
+    layer: Callable[[PRNGKey], AbstractLayer],
+    n_layers: int,
+) -> Flow:
+    """Layers made by `layer` of keys, then `place`; the Gaussian of `place` if identities."""
     body = Stack(eqx.filter_vmap(layer)(jax.random.split(key, n_layers)))
     return Flow(body, place)

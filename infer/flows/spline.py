@@ -5,7 +5,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from infer.core.checks import check_count
 from infer.core.types import Vector
+from infer.flows.checks import check_positive
 from infer.flows.coupling import AbstractTransform, Settings
 
 FLOOR = 1e-3  # least slope at a knot; least width and height of a bin, as shares of the box
@@ -32,6 +34,16 @@ class RationalQuadratic(AbstractTransform):
 
     bins: int = eqx.field(static=True, default=8)
     bound: float = eqx.field(static=True, default=5.0)
+
+    def __check_init__(self) -> None:
+        """Refuse what is no box of bins."""
+        check_count("RationalQuadratic", "bins", self.bins, 8, least=2)
+        check_positive("RationalQuadratic", "bound", self.bound, 5.0)
+        if self.bins * FLOOR > 0.5:
+            raise ValueError(
+                f"RationalQuadratic needs bins <= {int(0.5 / FLOOR)}, since none is narrower than "
+                f"{FLOOR} of the box, got {self.bins}; write bins=8."
+            )
 
     @property
     def settings(self) -> int:

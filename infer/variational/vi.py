@@ -51,10 +51,11 @@ class VI(AbstractApproximator):
 
     Args:
         family: shape of q: `FullRank()`, `MeanField()`, `LowRank()`, `StudentT()`, `Mixture()`,
-            `Product({...})`, `RealNVP()`, `SplineFlow()`.
+            `Product({...})`; the flows `RealNVP()`, `SplineFlow()`, `AutoregressiveFlow()`,
+            `StackedFlow()`.
         objective: what is maximized: `ReverseKL()`, `IWAE()`, `Renyi(alpha)`, `CUBO()`,
-            `ForwardKL()`, `ChiSquare()`, `FDivergence(f)`, `LogVariance()`, `TailAdaptive()`, or
-            `Objective(function)` of your own.
+            `ForwardKL()`, `ChiSquare()`, `FDivergence(f)`, `LogVariance()`, `TailAdaptive()`,
+            `MaximumLikelihood(draws)`, or `Objective(function)` of your own.
         estimator: how its gradient is estimated. `Reparam()` has the exact entropy of a Gaussian
             and is steady from far starts; `Path()` loses all noise at the posterior, but with a
             full covariance in tens of dimensions it needs a small learning rate; `Annealed()` goes
