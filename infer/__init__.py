@@ -83,6 +83,7 @@ from infer.families.gaussian import FullRank as FullRank
 from infer.families.gaussian import MeanField as MeanField
 from infer.families.low_rank import LowRank as LowRank
 from infer.fit import fit as fit
+from infer.flows.logistic_mixture_flow import LogisticMixtureFlow as LogisticMixtureFlow
 from infer.flows.real_nvp import RealNVP as RealNVP
 from infer.flows.spline_flow import SplineFlow as SplineFlow
 from infer.gaussian.bam import BaM as BaM

@@ -412,14 +412,16 @@ def test_minibatches_are_taken_or_refused(name):
 # Families -------------------------------------------------------------------------------------
 
 
-SMALL = {"RealNVP": {"n_layers": 2, "width": 4}, "SplineFlow": {"n_layers": 2, "width": 4}}
+FLOWS = ("LogisticMixtureFlow", "RealNVP", "SplineFlow")
+SMALL = {name: {"n_layers": 2, "width": 4} for name in FLOWS}
 
 
-# All but its transform is that of RealNVP, and it takes long to compile.
-QUICK_FAMILIES = [
-    pytest.param(name, marks=pytest.mark.slow) if name == "SplineFlow" else name
-    for name in FAMILIES
-]
+def families(*slow):
+    """All families; those named take long to compile, and all but their transform is RealNVP's."""
+    return [pytest.param(f, marks=pytest.mark.slow) if f in slow else f for f in FAMILIES]
+
+
+QUICK_FAMILIES = families("LogisticMixtureFlow", "SplineFlow")
 
 
 def member(name, scale=0.3):
@@ -434,20 +436,27 @@ def member(name, scale=0.3):
     return jax.tree.unflatten(structure, [v + e for v, e in zip(leaves, noise, strict=True)])
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", families("LogisticMixtureFlow"))
 def test_draws_of_a_family_know_their_density(name, x64):
     q = member(name)
-    draws = q.sample_score(jax.random.key(1), 50)
-    np.testing.assert_allclose(draws.log_q, jax.vmap(q.log_prob)(draws.x), rtol=1e-12)
-    np.testing.assert_allclose(draws.score, jax.vmap(jax.grad(q.log_prob))(draws.x), rtol=1e-10)
-    np.testing.assert_allclose(q.sample(jax.random.key(1), 50), draws.x, rtol=1e-12)
+
+    @eqx.filter_jit
+    def look(q):
+        draws = q.sample_score(jax.random.key(1), 50)
+        leaked = jax.grad(lambda q: jnp.sum(q.sample_score(jax.random.key(1), 5).score))(q)
+        by_density = jax.vmap(jax.value_and_grad(q.log_prob))(draws.x)
+        return draws, by_density, q.sample(jax.random.key(1), 50), leaked
+
+    draws, (log_q, score), x, leaked = look(q)
+    np.testing.assert_allclose(draws.log_q, log_q, rtol=1e-12)
+    np.testing.assert_allclose(draws.score, score, rtol=1e-10)
+    np.testing.assert_allclose(x, draws.x, rtol=1e-12)
     if q.moments() is not None:
         np.testing.assert_allclose(q.covariance, q.factor @ q.factor.T, rtol=1e-12)
-    leaked = jax.grad(lambda q: jnp.sum(q.sample_score(jax.random.key(1), 5).score))(q)
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(leaked))  # the score is a constant
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", families("LogisticMixtureFlow"))
 def test_moments_and_mass_of_a_family(name, x64):
     """Draws have what moments are stated; mean exp(log w) = Z for a known density, z < 4."""
     q = member(name)

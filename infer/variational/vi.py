@@ -42,7 +42,8 @@ class VI(AbstractApproximator):
     the verdict of the result says so where it happens.
 
     Args:
-        family: shape of q: `FullRank()`, `MeanField()`, `LowRank()`, `RealNVP()`, `SplineFlow()`.
+        family: shape of q: `FullRank()`, `MeanField()`, `LowRank()`, `RealNVP()`, `SplineFlow()`,
+            `LogisticMixtureFlow()`.
         objective: what is maximized: `ReverseKL()`.
         estimator: how its gradient is estimated. `Reparam()` has the exact entropy of a Gaussian
             and is steady from far starts; `Path()` loses all noise at a Gaussian posterior, but
