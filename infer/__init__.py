@@ -1,10 +1,12 @@
 """Bayesian inference on JAX: one interface to many methods, and a verdict on every answer."""
 
 from infer.bridges.density import from_log_density as from_log_density
+from infer.bridges.flowjax import from_flowjax as from_flowjax
 from infer.bridges.glm import from_glm as from_glm
 from infer.bridges.mirrored import check_mirror as check_mirror
 from infer.bridges.mirrored import mirrored as mirrored
 from infer.bridges.numpyro import from_numpyro as from_numpyro
+from infer.bridges.to_numpyro import to_numpyro as to_numpyro
 from infer.check import check as check
 from infer.compare import compare as compare
 from infer.compare import plot_comparison as plot_comparison

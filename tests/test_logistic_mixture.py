@@ -96,7 +96,7 @@ def test_far_out_and_for_extreme_settings(precision):
     assert (np.exp(log_slope) > FLOOR * (1 - 4 * eps)).all()
     assert (log_slope < CLAMP + 8 * eps).all()
     off = np.abs(t_again - t) * np.exp(log_slope) / np.maximum(np.abs(y), 1)
-    assert off.max() < 20 * eps
+    assert off.max() < 100 * eps
     derivatives = jax.jit(jax.grad(lambda a: jnp.sum(jnp.stack(TRANSFORM.forward(*a)))))((t, h))
     assert all(np.isfinite(v).all() for v in (y, log_slope, t_again, minus, *derivatives))
 

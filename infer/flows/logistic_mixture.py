@@ -88,24 +88,27 @@ def _root(y: Vector, log_w: Components, center: Components, log_scale: Component
     rate = (1 - FLOOR) * jnp.exp(-log_scale)
     alone = (y[:, None] + rate * center) / (FLOOR + rate)
     low, high = jnp.min(alone, axis=1), jnp.max(alone, axis=1)
-    close = 2 * jnp.finfo(y.dtype).eps
+    eps = jnp.finfo(y.dtype).eps
 
-    def searching(carry: tuple[Vector, Vector, Vector, Vector, Array]) -> Array:
-        t, step, *_, i = carry
-        # False of what is not finite.
-        return jnp.any(jnp.abs(step) > close * jnp.maximum(1, jnp.abs(t))) & (i < MOST)
+    def searching(carry: tuple[Vector, Vector, Vector, Vector, Array, Array]) -> Array:
+        *_, found, i = carry
+        return ~jnp.all(found) & (i < MOST)
 
-    def improve(carry: tuple[Vector, Vector, Vector, Vector, Array]):
-        t, step, low, high, i = carry
+    def improve(carry: tuple[Vector, Vector, Vector, Vector, Array, Array]):
+        t, step, low, high, found, i = carry
         value, log_slope = _mixture(t, log_w, center, log_scale)
         low, high = jnp.where(value < y, t, low), jnp.where(value < y, high, t)
         newton = t - (value - y) * jnp.exp(-log_slope)
         # Newton where it stays between the bounds and at least halves the step.
         good = (newton >= low) & (newton <= high) & (2 * jnp.abs(newton - t) <= jnp.abs(step))
-        new = jnp.where(good, newton, (low + high) / 2)
-        return new, new - t, low, high, i + 1
+        new = jnp.where(found, t, jnp.where(good, newton, (low + high) / 2))
+        # A step of Newton's leaves about its square. What is not finite is not searched for.
+        least = jnp.where(good, jnp.sqrt(eps) / 4, 2 * eps) * jnp.maximum(1, jnp.abs(t))
+        found |= ~(jnp.abs(new - t) > least)
+        return new, jnp.where(found, step, new - t), low, high, found, i + 1
 
-    first = ((low + high) / 2, high - low, low, high, jnp.asarray(0))
+    found = ~(high - low > 0)
+    first = ((low + high) / 2, high - low, low, high, found, jnp.asarray(0))
     return jax.lax.while_loop(searching, improve, first)[0]
 
 
