@@ -153,12 +153,13 @@ def test_the_first_member_is_theirs_shifted_and_scaled(flowjax):
     assert np.abs(score - score.mean(axis=0)).max() > 1
 
 
+@pytest.mark.slow
 def test_a_flow_of_theirs_is_fitted(flowjax, tmp_path):
     """Reparam and Path lower the loss; what is not trainable stays; the result is saved."""
-    from paramax import NonTrainable
+    from paramax import non_trainable
 
     flow = coupled(flowjax, d=2)
-    fixed = eqx.tree_at(lambda f: f.base_dist, flow, replace_fn=NonTrainable)
+    fixed = eqx.tree_at(lambda f: f.base_dist, flow, replace_fn=non_trainable)
     family = infer.from_flowjax(fixed, scale=0.5)
     free = infer.from_flowjax(flow, scale=0.5)
     counts = [len(jax.tree.leaves(f.parameters)) for f in (family, free)]
@@ -174,6 +175,35 @@ def test_a_flow_of_theirs_is_fitted(flowjax, tmp_path):
         assert np.isfinite(loss).all() and loss[-100:].mean() < loss[:100].mean() - 0.5
     result.save(tmp_path / "flow")
     np.testing.assert_array_equal(infer.load(tmp_path / "flow").z, result.z)
+
+
+@pytest.mark.slow
+def test_the_jump_that_is_warned_of(flowjax):
+    """E_q[d log q / d log scale] is not zero where the slope at the ends of a spline is not one."""
+    from flowjax.bijections import RationalQuadraticSpline, Vmap
+    from flowjax.distributions import Normal, Transformed
+
+    def mean_score(end):
+        spline = RationalQuadraticSpline(knots=3, interval=1)
+        raw = spline.derivatives.args[0].at[jnp.asarray([0, -1])].set(np.log(np.expm1(end - 1e-3)))
+        spline = eqx.tree_at(lambda s: s.derivatives.args[0], spline, raw)
+        stacked = jax.tree.map(lambda a: a[None] if eqx.is_array(a) else a, spline)
+        flow = Transformed(Normal(jnp.zeros(1)), Vmap(stacked, in_axes=eqx.if_array(0)))
+        with pytest.warns(UserWarning, match="biased"):
+            q = infer.from_flowjax(flow).init(jax.random.key(0), jnp.ones(1))
+
+        @jax.jit
+        def gradients(q):
+            x = q.sample(jax.random.key(1), 100_000)
+            return jax.vmap(lambda x: jax.grad(lambda q: q.log_prob(x))(q).place.log_scale[0])(x)
+
+        g = np.asarray(gradients(q))
+        return g.mean(), g.std() / len(g) ** 0.5
+
+    mean, error = mean_score(1.0)
+    assert abs(mean) < 4 * error
+    mean, error = mean_score(3.0)
+    assert mean > 20 * error
 
 
 def test_what_cannot_be_fitted_is_refused(flowjax):

@@ -36,9 +36,8 @@ def from_flowjax(distribution: Any, scale: float = 0.1) -> AbstractFamily:
     such as `RealNVP`, need no inverse.
 
     FlowJAX's `RationalQuadraticSpline` learns the slope at the ends of its interval and is the
-    identity beyond, so the log density jumps there and gradients, which do not see the jump, are
-    biased by an amount of the order of the mass at the ends: this is warned of. `SplineFlow` has no
-    such jump.
+    identity beyond, so the density jumps there. Gradients, which do not see the jump, are biased
+    unless hardly any noise comes that far: this is warned of. `SplineFlow` has no such jump.
 
     Args:
         distribution: a `flowjax.distributions.AbstractDistribution` of shape (d,) with density on
@@ -53,16 +52,21 @@ def from_flowjax(distribution: Any, scale: float = 0.1) -> AbstractFamily:
     Source: Ward, FlowJAX: distributions and normalizing flows in JAX.
     """
     try:
-        from flowjax.bijections import RationalQuadraticSpline
-        from flowjax.distributions import AbstractDistribution as Theirs
-        from paramax import NonTrainable
+        from flowjax.bijections import (  # pyright: ignore[reportMissingImports]
+            RationalQuadraticSpline,
+        )
+        from flowjax.distributions import (  # pyright: ignore[reportMissingImports]
+            AbstractDistribution as Theirs,
+        )
+        from paramax import NonTrainable  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError(
             "from_flowjax needs FlowJAX: pip install 'infer-jax[flowjax]'."
         ) from error
     if not isinstance(distribution, Theirs):
         raise TypeError(
-            f"from_flowjax needs a distribution of FlowJAX, got {distribution!r}; write `{EXAMPLE}`."
+            f"from_flowjax needs a distribution of FlowJAX, got {distribution!r}; "
+            f"write `{EXAMPLE}`."
         )
     if distribution.cond_shape is not None:
         raise ValueError(

@@ -16,7 +16,7 @@ from infer.core.posterior import AbstractDistribution
 class NumPyroDistribution(distributions.Distribution):
     """Draws and log density of `q` under NumPyro's names: no batch, one event of d coordinates."""
 
-    support = constraints.real_vector
+    support = constraints.real_vector  # pyright: ignore[reportAssignmentType]
     reparametrized_params: list[str] = []
     pytree_data_fields = ("q",)
 

@@ -30,8 +30,8 @@ def to_numpyro(posterior: Any) -> "numpyro.distributions.Distribution":
     points, which for flows means the inverse of every layer.
 
     Args:
-        posterior: a distribution, such as `result.posterior` of a fit by `VI`, `FBGVI` or `Laplace`,
-            or any member of a family.
+        posterior: a distribution, such as `result.posterior` of a fit by `VI`, `FBGVI` or
+            `Laplace`, or any member of a family.
 
     Raises:
         TypeError: for results, chains, particles and generators, which are no distributions with

@@ -22,11 +22,11 @@ from infer.flows.flow import coupling_flow
 from infer.objectives import estimate
 
 D, LAYERS, WIDTH, BATCH, REPEATS = 64, 12, 256, 1024, 5
-NOTE = f"""One gradient of the evidence lower bound, d = {D}, {LAYERS} layers, width {WIDTH}, {BATCH} draws,
-float32; {REPEATS} interleaved repeats. "Published": forward, inverse and forward again, the algorithm that
-the path gradient came with. Ratios are to `Reparam`; MB is what the compiled program asks for
-besides its arguments; operations are the compiler's count, loops counted once, so that of a search
-for an inverse one trip alone is in it."""
+NOTE = f"""One gradient of the evidence lower bound, d = {D}, {LAYERS} layers, width {WIDTH},
+{BATCH} draws, float32; {REPEATS} interleaved repeats. "Published": forward, inverse and forward
+again, the algorithm that the path gradient came with. Ratios are to `Reparam`; MB is what the
+compiled program asks for besides its arguments; operations are the compiler's count, loops counted
+once, so that one trip alone of a search for an inverse is in it."""
 
 
 class ByInversion(AbstractDistribution):
