@@ -1,11 +1,13 @@
 """Bayesian inference on JAX: one interface to many methods, and a verdict on every answer."""
 
 from infer.bridges.density import from_log_density as from_log_density
+from infer.bridges.flowjax import from_flowjax as from_flowjax
 from infer.bridges.glm import from_glm as from_glm
 from infer.bridges.mirrored import check_mirror as check_mirror
 from infer.bridges.mirrored import mirrored as mirrored
 from infer.bridges.neutra import neutra as neutra
 from infer.bridges.numpyro import from_numpyro as from_numpyro
+from infer.bridges.to_numpyro import to_numpyro as to_numpyro
 from infer.check import check as check
 from infer.compare import compare as compare
 from infer.compare import plot_comparison as plot_comparison
@@ -88,6 +90,7 @@ from infer.families.product import Product as Product
 from infer.families.student_t import StudentT as StudentT
 from infer.fit import fit as fit
 from infer.flows.autoregressive_flow import AutoregressiveFlow as AutoregressiveFlow
+from infer.flows.logistic_mixture_flow import LogisticMixtureFlow as LogisticMixtureFlow
 from infer.flows.real_nvp import RealNVP as RealNVP
 from infer.flows.spline_flow import SplineFlow as SplineFlow
 from infer.flows.stacked_flow import StackedFlow as StackedFlow

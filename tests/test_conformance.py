@@ -419,6 +419,7 @@ SMALL = {"n_layers": 2, "width": 4, "scale": 0.7}
 MADE = {
     "RealNVP": lambda: infer.RealNVP(**SMALL),
     "SplineFlow": lambda: infer.SplineFlow(**SMALL),
+    "LogisticMixtureFlow": lambda: infer.LogisticMixtureFlow(**SMALL),
     "AutoregressiveFlow": lambda: infer.AutoregressiveFlow(**SMALL),
     "StackedFlow": lambda: infer.StackedFlow(n_layers=4, scale=0.7),
     "StudentT": lambda: infer.StudentT(infer.FullRank(scale=0.7), df=12.0),
@@ -436,8 +437,10 @@ def families(*slow):
 
 # These take long to compile: what they do not share with RealNVP, tests/test_flow_layers.py and
 # tests/test_flows.py look at as well; gamma variates take long too.
-MOST_FAMILIES = families("AutoregressiveFlow", "StackedFlow")
-QUICK_FAMILIES = families("AutoregressiveFlow", "StackedFlow", "SplineFlow", "StudentT")
+MOST_FAMILIES = families("AutoregressiveFlow", "StackedFlow", "LogisticMixtureFlow")
+QUICK_FAMILIES = families(
+    "AutoregressiveFlow", "StackedFlow", "LogisticMixtureFlow", "SplineFlow", "StudentT"
+)
 
 
 def member(name, scale=0.3):

@@ -53,6 +53,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "xarray": ("bridges",),
     "pandas": ("bridges",),
     "blackjax": ("external",),
+    "flowjax": ("bridges",),
+    "paramax": ("bridges",),
     "matplotlib": ("bridges", "compare.py"),
 }
 

@@ -6,7 +6,10 @@ import sys
 SCRIPT = """
 import importlib.abc, importlib.util, sys
 
-MISSING = ("blackjax", "arviz_base", "arviz_stats", "arviz_plots", "xarray", "pandas", "matplotlib")
+MISSING = (
+    "blackjax", "arviz_base", "arviz_stats", "arviz_plots", "xarray", "pandas", "matplotlib",
+    "flowjax",
+)
 
 class Absent(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -35,6 +38,7 @@ for result in fits.values():
 asked = {
     "nuts": infer.NUTS,
     "hmc": infer.HMC,
+    "flowjax": lambda: infer.from_flowjax(None),
     "arviz": fits["mala"].to_arviz,
     "frame": fits["mala"].summary().to_dataframe,
     "plot": lambda: infer.plot_comparison(fits),

@@ -16,6 +16,8 @@ from infer.flows.layer import Stack as Stack
 from infer.flows.linear import Elementwise as Elementwise
 from infer.flows.linear import Reverse as Reverse
 from infer.flows.linear import Triangular as Triangular
+from infer.flows.logistic_mixture import LogisticMixture as LogisticMixture
+from infer.flows.logistic_mixture_flow import LogisticMixtureFlow as LogisticMixtureFlow
 from infer.flows.made import MaskedPerceptron as MaskedPerceptron
 from infer.flows.planar import Planar as Planar
 from infer.flows.planar import planar as planar

@@ -51,8 +51,8 @@ class VI(AbstractApproximator):
 
     Args:
         family: shape of q: `FullRank()`, `MeanField()`, `LowRank()`, `StudentT()`, `Mixture()`,
-            `Product({...})`; the flows `RealNVP()`, `SplineFlow()`, `AutoregressiveFlow()`,
-            `StackedFlow()`.
+            `Product({...})`; the flows `RealNVP()`, `SplineFlow()`, `LogisticMixtureFlow()`,
+            `AutoregressiveFlow()`, `StackedFlow()`.
         objective: what is maximized: `ReverseKL()`, `IWAE()`, `Renyi(alpha)`, `CUBO()`,
             `ForwardKL()`, `ChiSquare()`, `FDivergence(f)`, `LogVariance()`, `TailAdaptive()`,
             `MaximumLikelihood(draws)`, or `Objective(function)` of your own.

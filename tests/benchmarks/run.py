@@ -18,6 +18,7 @@ CASES = {
     "external": "BlackJAX: the sampling phase of its kernels",
     "svgd": "SVGD: one step",
     "gaussian": "Gaussian VI: time to the best Gaussian",
+    "flows": "Flows: one gradient of the evidence lower bound",
     "flow_training": "Flows: training one beside the guides of NumPyro and the trainer of flowjax",
     "langevin": "Langevin: time of a step, gradients to a given error",
 }
@@ -29,8 +30,8 @@ the median of 3 to 9 interleaved repeats in one process, unless its section says
 are waited for; compilation is left out unless a row says otherwise. In the first table `ratio` is
 the peer's time over ours; in the second it is ours over that of a scan written by hand; in the
 third a column says what it divides, and the bare step is three matrix products and one exponential,
-with a fixed bandwidth; in the fourth it is the time over that of `infer FBGVI()`; in the last it is
-ours over that of a scan written by hand.
+with a fixed bandwidth; in the fourth it is the time over that of `infer FBGVI()`; in the fifth it
+is over `Reparam`; in the last it is ours over that of a scan written by hand.
 """
 
 
