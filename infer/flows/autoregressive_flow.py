@@ -27,8 +27,9 @@ class AutoregressiveFlow(AbstractFamily):
     `VI`, which draws, the first is the one to take, unless d is small.
 
     A layer moves all coordinates where a coupling moves half of them. Cost of a pass per draw
-    O(n_layers (d width + depth width^2)). Limits are those of the transform; the order of the
-    coordinates matters. Learning rates as for `RealNVP`. The first member is N(start, scale^2 I).
+    O(n_layers (d width + depth width^2)). Limits are those of the transform: with a scale
+    and a shift d = 1 is a Gaussian. The order of the coordinates matters. Learning rates as for
+    `RealNVP`. The first member is N(start, scale^2 I).
 
     Args:
         transform: tau, `infer.flows.SoftAffine()` or `infer.flows.RationalQuadratic()`; part of

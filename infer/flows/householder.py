@@ -1,4 +1,4 @@
-"""Rotations as products of reflections."""
+"""Orthogonal maps as products of reflections."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,9 @@ from infer.flows.layer import AbstractLayer
 class Householder(AbstractLayer):
     """y = H_k ... H_1 x,  H_i = I - 2 v_i v_i^T / |v_i|^2: orthogonal, so s' = H_k ... H_1 s.
 
-    Any values of the leaves will do: a v_i of length zero is no reflection. The log determinant
-    is zero and the cost O(k d). Every orthogonal map of R^d is a product of at most d reflections.
+    Any values of the leaves will do: a v_i of next to no length reflects nothing. The log
+    determinant is zero and the cost O(k d). Every orthogonal map of R^d is a product of at most d
+    reflections.
 
     Source: Tomczak and Welling, Improving variational auto-encoders using Householder flow, 2016.
     """
@@ -36,7 +37,7 @@ class Householder(AbstractLayer):
     def _reflected(self, x: Vector, reverse: bool) -> Vector:
         def reflect(x: Vector, v: Vector) -> tuple[Vector, None]:
             square = v @ v
-            there = square > jnp.finfo(v.dtype).tiny
+            there = square > jnp.finfo(v.dtype).tiny ** 0.5  # its square, in derivatives, is > 0
             return x - jnp.where(there, 2 * (v @ x) / jnp.where(there, square, 1), 0) * v, None
 
         return jax.lax.scan(reflect, x, self.vectors, reverse=reverse)[0]
