@@ -83,7 +83,8 @@ def main() -> None:
         if diverging.any():
             ax.plot(theta[diverging], tau[diverging], "x", color="black", ms=4, label="diverged")
             ax.legend(frameon=False, loc="lower right")
-        ax.set_title(f"{name}: {diverging.sum()} divergences", loc="left", fontsize=11)
+        said = f"{name}: {diverging.sum()} of {diverging.size} diverged"
+        ax.set_title(said, loc="left", fontsize=11)
         ax.set(yscale="log", xlim=(-20, 40), ylim=(0.02, 50), xlabel="effect of the first school")
         ax.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("tau")

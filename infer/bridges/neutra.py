@@ -138,9 +138,9 @@ def neutra(target: Target, q: Any) -> Target:
 
     Cost: T once more per density, and once back through it per gradient; a Gaussian is O(d^2),
     O(d) if diagonal. T is smooth for Gaussians and `RealNVP`. A `SplineFlow` has a score that jumps
-    at its knots: samplers stay exact, but trajectories that cross knots lose accuracy and are
-    refused more often. Where q has thinner tails than the posterior, z has heavy tails; modes that
-    q has not found are as far away as they were.
+    at its knots: samplers stay exact, but trajectories lose accuracy where they cross one. Where q
+    has thinner tails than the posterior, z has heavy tails, and chains come there rarely; modes
+    that q has not found are as far away as they were.
 
     Args:
         target: any target without a nonsmooth part.
