@@ -47,7 +47,7 @@ class MixtureDistribution(AbstractDistribution):
     def covariance(self) -> Float[Array, "d d"]:
         """The covariance matrix, where the components know theirs; dense, for small d."""
         covariance = self._known()[1]
-        return covariance.times(jnp.eye(covariance.diagonal.shape[0]))
+        return covariance.times(jnp.eye(len(covariance.diagonal), dtype=self.logits.dtype))
 
     def sample_score(self, key: PRNGKey, n: int) -> Draws:
         """As many draws of every component, with masses; n >= C."""
