@@ -17,7 +17,6 @@ class NumPyroDistribution(distributions.Distribution):
     """Draws and log density of `q` under NumPyro's names: no batch, one event of d coordinates."""
 
     support = constraints.real_vector  # pyright: ignore[reportAssignmentType]
-    reparametrized_params: list[str] = []
     pytree_data_fields = ("q",)
 
     def __init__(self, q: AbstractDistribution, *, validate_args: bool | None = None) -> None:
