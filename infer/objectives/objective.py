@@ -99,10 +99,11 @@ class Objective(AbstractObjective):
                 f"Objective needs a function of log weights, got {self.function!r}; write "
                 "infer.Objective(lambda log_w: jnp.mean(log_w))."
             )
-        shape = jax.eval_shape(self.function, jax.ShapeDtypeStruct((3,), jnp.zeros(()).dtype))
-        if getattr(shape, "shape", None) != ():
+        weights = jax.ShapeDtypeStruct((3,), jnp.zeros(()).dtype)
+        shapes = [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(self.function, weights))]
+        if shapes != [()]:
             raise ValueError(
-                f"Objective needs a function from 3 log weights to one number, got {shape}; write "
+                f"Objective needs a function from 3 log weights to one number, got {shapes}; write "
                 "infer.Objective(lambda log_w: jnp.mean(log_w))."
             )
 
