@@ -284,7 +284,7 @@ def mixture(means, scales, share):
     """Two diagonal Gaussians: what a fit that found two modes would be."""
     parts = (means, np.log(scales), np.log([share, 1 - share]))
     mean, log_scale, logits = (jnp.asarray(x, jnp.float32) for x in parts)
-    return MixtureDistribution(DiagonalGaussian(mean, log_scale), logits)
+    return MixtureDistribution(jax.vmap(DiagonalGaussian)(mean, log_scale), logits)
 
 
 MEANS = np.array([[-4.5, 0.0], [4.5, 2.0]])
