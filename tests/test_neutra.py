@@ -12,12 +12,12 @@ import pytest
 import infer
 from infer.bridges.neutra import transport_of
 from infer.core.algorithm import AbstractSampler
-from infer.core.posterior import AbstractDistribution, Draws
 from infer.core.target import unravel
 from infer.diagnostics.chains import ess_mean
 from infer.families.bent import BentGaussian
 from infer.families.gaussian import CholeskyGaussian, DenseGaussian, DiagonalGaussian
 from infer.families.low_rank import LowRankGaussian
+from infer.families.mixture import MixtureDistribution
 from infer.langevin.independence import check_local
 from infer.starts import starting_points
 
@@ -259,7 +259,7 @@ def test_what_neutra_refuses():
     target = two_sites()
     with pytest.raises(TypeError, match=r"got Particles; write infer\.neutra\(target, result"):
         infer.neutra(target, infer.Particles(jnp.zeros((5, D))))
-    with pytest.raises(TypeError, match="got Mixture"):
+    with pytest.raises(TypeError, match="got MixtureDistribution"):
         infer.neutra(target, mixture(np.zeros((2, D)), np.ones((2, D)), 0.3))
     with pytest.raises(ValueError, match="in 3 dimensions, the target has 4"):
         infer.neutra(target, DiagonalGaussian(jnp.zeros(3), jnp.zeros(3)))
@@ -280,36 +280,11 @@ def test_what_neutra_refuses():
 # Jumps ----------------------------------------------------------------------------------------
 
 
-class Mixture(AbstractDistribution):
-    """Two diagonal Gaussians: what a fit that found two modes would be."""
-
-    means: jax.Array
-    scales: jax.Array
-    log_shares: jax.Array
-
-    def sample(self, key, n):
-        one, two = jax.random.split(key)
-        which = jax.random.categorical(one, self.log_shares, shape=(n,))
-        noise = jax.random.normal(two, (n, self.means.shape[1]))
-        return self.means[which] + self.scales[which] * noise
-
-    def log_prob(self, x):
-        u = (x - self.means) / self.scales
-        size = jnp.sum(jnp.log(self.scales), axis=1) + x.shape[0] / 2 * jnp.log(2 * jnp.pi)
-        return jax.nn.logsumexp(self.log_shares - size - 0.5 * jnp.sum(u**2, axis=1))
-
-    def sample_score(self, key, n):
-        x = self.sample(key, n)
-        log_q, score = jax.vmap(jax.value_and_grad(self.log_prob))(x)
-        return Draws(x, log_q, score, independent=True)
-
-    def moments(self):
-        return None
-
-
 def mixture(means, scales, share):
-    parts = (means, scales, np.log([share, 1 - share]))
-    return Mixture(*(jnp.asarray(x, jnp.float32) for x in parts))
+    """Two diagonal Gaussians: what a fit that found two modes would be."""
+    parts = (means, np.log(scales), np.log([share, 1 - share]))
+    mean, log_scale, logits = (jnp.asarray(x, jnp.float32) for x in parts)
+    return MixtureDistribution(jax.vmap(DiagonalGaussian)(mean, log_scale), logits)
 
 
 MEANS = np.array([[-4.5, 0.0], [4.5, 2.0]])
@@ -371,7 +346,7 @@ def test_the_verdict_on_jumps():
     error = off.std(axis=(0, 1)) / np.sqrt(ess_mean(off))
     assert (np.abs(off.mean(axis=(0, 1))) < limit(4) * error).all()
     assert set(result.history) >= {"acceptance_rate", "global_acceptance", "step_size"}
-    assert result.trail.gradients in (8 * 4000 * 3, 8 * 4400 * 3)
+    assert result.trail.gradients == 8 * 4400 * 3
 
 
 def skewed(x):

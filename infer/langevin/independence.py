@@ -43,8 +43,9 @@ class IndependenceSampler(AbstractSampler):
     all n_global of a step are evaluated at once. Warm-up is that of `local`, n_local iterations a
     step; without `local` its first half takes every proposal, to leave a start of tiny q behind.
     Cost per step: n_local transitions, one gradient, n_global densities of the target and 1 +
-    n_global of q. On `infer.neutra(target, q)` the same jumps are `IndependenceSampler(scale=1.0)`,
-    without the inverse of a flow, and local moves are in the coordinates of its noise.
+    n_global of q, of a flow by its inverse. `IndependenceSampler(scale=1.0)` on
+    `infer.neutra(target, q)` makes the same jumps without an inverse, and local moves in the
+    coordinates of the noise.
 
     Recorded: `global_acceptance`, the mean acceptance of the jumps; and what `local` records, a
     mean over its transitions (a sum of counts; any of flags), but for `energy`.
@@ -153,9 +154,10 @@ class IndependenceSampler(AbstractSampler):
             stats = {name: _over(x) for name, x in infos.stats.items() if name != "energy"}
             gradients = jnp.sum(infos.gradients, dtype=jnp.int32) + self.local.uses_gradient
 
-        draws = q.sample_score(key_draw, self.n_global)
-        log_p = jax.vmap(target.log_prob)(draws.x)
-        log_w = jnp.where(jnp.isfinite(log_p - draws.log_q), log_p - draws.log_q, -jnp.inf)
+        # Not `sample_score`, whose draws may be stratified, as those of a mixture are.
+        x = q.sample(key_draw, self.n_global)
+        log_p, log_q = jax.vmap(target.log_prob)(x), jax.vmap(q.log_prob)(x)
+        log_w = jnp.where(jnp.isfinite(log_p - log_q), log_p - log_q, -jnp.inf)
         chance = jax.random.uniform(key_accept, log_w.shape, log_w.dtype)
 
         def jump(at: tuple[Vector, Scalar, Scalar], new: Any):
@@ -167,7 +169,7 @@ class IndependenceSampler(AbstractSampler):
             return to, (rate, accept)
 
         begun = (state.position, state.log_prob, state.log_weight)
-        proposals = (draws.x, log_p, log_w, chance)
+        proposals = (x, log_p, log_w, chance)
         (z, log_prob, log_weight), (rates, accepts) = jax.lax.scan(jump, begun, proposals)
         local = state.local
         if self.local is not None:
