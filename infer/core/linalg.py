@@ -6,6 +6,13 @@ from jaxtyping import Array, Float
 
 from infer.core.types import Count, Points, Vector
 
+LOG_2PI = 1.8378770664093453
+
+
+def standard_log_prob(noise: Float[Array, "... d"]) -> Float[Array, "..."]:
+    """The log density of N(0, I), over the last axis."""
+    return -0.5 * jnp.sum(noise**2, axis=-1) - 0.5 * noise.shape[-1] * LOG_2PI
+
 
 class Moments(eqx.Module):
     """Running mean and scatter of a stream of vectors (Welford); O(d) diagonal, O(d^2) dense."""

@@ -4,10 +4,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from infer.core.linalg import Covariance
+from infer.core.linalg import LOG_2PI, Covariance
 from infer.core.posterior import AbstractDistribution, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
-from infer.families.gaussian import LOG_2PI
 
 
 class BentGaussian(AbstractDistribution):

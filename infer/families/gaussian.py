@@ -6,15 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from infer.core.checks import positive
-from infer.core.linalg import Covariance
+from infer.core.linalg import Covariance, standard_log_prob
 from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
-
-LOG_2PI = 1.8378770664093453
-
-
-def _standard_log_prob(noise: Float[Array, "... d"]) -> Float[Array, "..."]:
-    return -0.5 * jnp.sum(noise**2, axis=-1) - 0.5 * noise.shape[-1] * LOG_2PI
 
 
 class DiagonalGaussian(AbstractDistribution):
@@ -37,7 +31,7 @@ class DiagonalGaussian(AbstractDistribution):
         """Draws with log q = log N(noise; 0, I) - sum(log_scale) and score = -noise / scale."""
         noise = jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype)
         scale = jnp.exp(self.log_scale)
-        log_q = _standard_log_prob(noise) - jnp.sum(self.log_scale)
+        log_q = standard_log_prob(noise) - jnp.sum(self.log_scale)
         score = jax.lax.stop_gradient(-noise / scale)
         return Draws(self.mean + scale * noise, log_q, score, independent=True)
 
@@ -48,7 +42,7 @@ class DiagonalGaussian(AbstractDistribution):
     def log_prob(self, x: Vector) -> Scalar:
         """The log density at one point."""
         noise = (x - self.mean) * jnp.exp(-self.log_scale)
-        return _standard_log_prob(noise) - jnp.sum(self.log_scale)
+        return standard_log_prob(noise) - jnp.sum(self.log_scale)
 
     def attached(self, x: Points) -> Points:
         """Mean + scale noise at the noise of x."""
@@ -85,7 +79,7 @@ class CholeskyGaussian(AbstractDistribution):
     def sample_score(self, key: PRNGKey, n: int) -> Draws:
         """Draws x = mean + L noise with log q = log N(noise) - log det L, score = -L^-T noise."""
         noise = jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype)
-        log_q = _standard_log_prob(noise) - jnp.sum(self.log_diagonal)
+        log_q = standard_log_prob(noise) - jnp.sum(self.log_diagonal)
         fixed = jax.lax.stop_gradient(self.factor)
         score = -jax.scipy.linalg.solve_triangular(fixed, noise.T, lower=True, trans="T").T
         return Draws(self._place(noise), log_q, score, independent=True)
@@ -102,7 +96,7 @@ class CholeskyGaussian(AbstractDistribution):
     def log_prob(self, x: Vector) -> Scalar:
         """The log density at one point."""
         noise = jax.scipy.linalg.solve_triangular(self.factor, x - self.mean, lower=True)
-        return _standard_log_prob(noise) - jnp.sum(self.log_diagonal)
+        return standard_log_prob(noise) - jnp.sum(self.log_diagonal)
 
     def attached(self, x: Points) -> Points:
         """Mean + L noise at the noise of x."""
@@ -132,7 +126,7 @@ class DenseGaussian(AbstractDistribution):
     def sample_score(self, key: PRNGKey, n: int) -> Draws:
         """Draws with log q = log N(noise; 0, I) - log |det C| and score = -C^-T noise."""
         noise = jax.random.normal(key, (n, self.mean.shape[0]), self.mean.dtype)
-        log_q = _standard_log_prob(noise) - jnp.linalg.slogdet(self.factor)[1]
+        log_q = standard_log_prob(noise) - jnp.linalg.slogdet(self.factor)[1]
         fixed = jax.lax.stop_gradient(self.factor)
         score = -jnp.linalg.solve(fixed.T, noise.T).T
         return Draws(self.mean + noise @ self.factor.T, log_q, score, independent=True)
@@ -145,7 +139,7 @@ class DenseGaussian(AbstractDistribution):
     def log_prob(self, x: Vector) -> Scalar:
         """The log density at one point; O(d^3)."""
         noise = jnp.linalg.solve(self.factor, x - self.mean)
-        return _standard_log_prob(noise) - jnp.linalg.slogdet(self.factor)[1]
+        return standard_log_prob(noise) - jnp.linalg.slogdet(self.factor)[1]
 
     def moments(self) -> tuple[Vector, Covariance]:
         """Mean and covariance."""

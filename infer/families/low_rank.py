@@ -6,10 +6,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from infer.core.checks import check_count, positive
-from infer.core.linalg import Covariance
+from infer.core.linalg import LOG_2PI, Covariance
 from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
-from infer.families.gaussian import LOG_2PI
 
 MOST = 32  # the largest rank that is chosen where none was given
 FIRST = 0.1  # spread of the first loadings, in units of the first standard deviation

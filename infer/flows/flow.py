@@ -7,13 +7,12 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from infer.core.linalg import standard_log_prob
 from infer.core.posterior import AbstractDistribution, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.flows.coupling import AbstractTransform, coupling
 from infer.flows.layer import AbstractLayer, Chain, Stack
 from infer.flows.linear import Elementwise, Reverse, Triangular, triangular
-
-LOG_2PI = 1.8378770664093453
 
 
 class Flow(AbstractDistribution):
@@ -36,7 +35,7 @@ class Flow(AbstractDistribution):
         def one(z: Vector) -> tuple[Vector, Scalar, Vector]:
             y, first, score = self.body.push(z, -z)
             x, second, score = self.place.push(y, score)
-            return x, _standard(z) - first - second, score
+            return x, standard_log_prob(z) - first - second, score
 
         x, log_q, score = jax.vmap(one)(self._noise(key, n))
         return Draws(x, log_q, score, independent=True)
@@ -58,7 +57,7 @@ class Flow(AbstractDistribution):
         """The log density at one point, by the inverse of every layer."""
         y, last = self.place.inverse(x)
         z, rest = self.body.inverse(y)
-        return _standard(z) + last + rest
+        return standard_log_prob(z) + last + rest
 
     def moments(self) -> None:
         """Not known from the parameters."""
@@ -70,10 +69,6 @@ class Flow(AbstractDistribution):
     def _noise(self, key: PRNGKey, n: int) -> Points:
         like = self.place.shift
         return jax.random.normal(key, (n, like.shape[0]), like.dtype)
-
-
-def _standard(z: Vector) -> Scalar:
-    return -0.5 * jnp.sum(z**2) - 0.5 * z.shape[0] * LOG_2PI
 
 
 def placed(

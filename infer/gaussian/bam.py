@@ -10,10 +10,11 @@ from jaxtyping import Array, Float
 
 from infer.core.algorithm import AbstractApproximator, Info
 from infer.core.checks import check_count, positive
+from infer.core.linalg import LOG_2PI
 from infer.core.stopping import AbstractStopping, LossSettled
 from infer.core.target import Target
 from infer.core.types import Count, Flag, Points, PRNGKey, Scalar, Vector
-from infer.families.gaussian import LOG_2PI, DenseGaussian
+from infer.families.gaussian import DenseGaussian
 
 Weights = Float[Array, " n"]
 Matrix = Float[Array, "d d"]

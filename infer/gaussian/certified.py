@@ -19,9 +19,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, UInt
 
 from infer.core.algorithm import Info
+from infer.core.linalg import LOG_2PI
 from infer.core.target import Target
 from infer.core.types import Count, Flag, PRNGKey, Scalar, Vector
-from infer.families.gaussian import LOG_2PI
 from infer.gaussian.frame import AbstractFrame
 from infer.gaussian.oracle import AbstractOracle, Expectations
 from infer.gaussian.rule import (

@@ -15,12 +15,13 @@ from infer.core.algorithm import AbstractApproximator, Info
 from infer.core.checks import check_count, positive
 from infer.core.control import in_blocks, when
 from infer.core.evidence import Evidence
+from infer.core.linalg import LOG_2PI
 from infer.core.outcome import Ending
 from infer.core.posterior import AbstractDistribution
 from infer.core.stopping import AbstractStopping, Record
 from infer.core.target import Target
 from infer.core.types import Count, Flag, Points, PRNGKey, Scalar, Vector
-from infer.families.gaussian import LOG_2PI, CholeskyGaussian, DenseGaussian, DiagonalGaussian
+from infer.families.gaussian import CholeskyGaussian, DenseGaussian, DiagonalGaussian
 from infer.gaussian.newton import twice_differentiable
 
 DENSE = 1000  # the most coordinates for which the Hessian, (2 d)^2 numbers, is formed

@@ -9,10 +9,11 @@ from jaxtyping import Array, Float
 
 from infer.core.algorithm import AbstractApproximator, Info
 from infer.core.checks import check_count, optional_positive, positive
+from infer.core.linalg import LOG_2PI
 from infer.core.stopping import AbstractStopping, LossSettled
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
-from infer.families.gaussian import LOG_2PI, CholeskyGaussian
+from infer.families.gaussian import CholeskyGaussian
 from infer.optimizers.averaging import average
 
 FIRST_REACH = 1e-6  # DoWG's first guess of the distance to the answer, relative to the start

@@ -10,11 +10,12 @@ import optax
 
 from infer.core.algorithm import AbstractApproximator, Info
 from infer.core.checks import check_count, positive
+from infer.core.linalg import LOG_2PI
 from infer.core.posterior import AbstractDistribution
 from infer.core.stopping import AbstractStopping, LossSettled
 from infer.core.target import Target
 from infer.core.types import Count, Points, PRNGKey, Scalar
-from infer.families.gaussian import LOG_2PI, DiagonalGaussian
+from infer.families.gaussian import DiagonalGaussian
 from infer.optimizers.optimizer import Optimizer, advance, check_optimizer, first_state, optimizer
 from infer.transport.networks import (
     Frame,
