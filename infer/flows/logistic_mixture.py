@@ -30,9 +30,9 @@ class LogisticMixture(AbstractTransform):
     fall back on bisection. Its derivative is that of the implicit function,
     dt = (dy - d_h tau dh) / tau'.
 
-    At settings of zero all components are equal and tau is the identity. Component k reads its
-    settings k + 1 over (K + 1) / 2 times: equal components have equal gradients, and without
-    different rates they would stay equal. Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++:
+    At settings of zero all components are equal and tau is the identity. Equal components have
+    equal gradients and would stay equal, so component k = 1, ..., K takes its center and its log
+    scale at 2 k / (K + 1) times the settings. Source: Ho, Chen, Srinivas, Duan and Abbeel, Flow++:
     improving flow-based generative models with variational dequantization and architecture
     design, ICML 2019.
 

@@ -14,17 +14,19 @@ class LogisticMixtureFlow(AbstractFamily):
     """Flows of logistic mixture couplings on R^d: smooth like `RealNVP`, flexible like splines.
 
         x = shift + scale * (T_n ... T_1)(z),   z ~ N(0, I)
-        T(x) = reverse([x_c,  logit sum_k w_k sigmoid((x_t - mu_k) / s_k)])
-        (w, mu, s) = network(x_c)
+        T(x) = reverse([x_c,  tau(x_t)]),   (w, mu, s) = network(x_c)
+        tau(t) = f t + (1 - f) logit sum_k w_k sigmoid((t - mu_k) / s_k),   f = 1/1000
 
     tau may be steep and flat by turns, several times per coordinate; there is no box, and density
     and score are smooth everywhere. The first member is N(start, scale^2 I). Cost per draw
     O(n_layers (d width components + depth width^2)), no d x d matrix unless `linear`.
 
     No formula inverts a coupling. Draws, their densities and scores, hence fits by `Reparam` and
-    by `Path`, need no inverse; `log_prob` at other points searches for it, some ten times the work.
+    by `Path`, need no inverse; `log_prob` at other points searches for it, evaluating tau several
+    times per layer.
 
-    Tails are those of a Gaussian times bounded scales. Learning rates as for `RealNVP`.
+    Tails are those of a Gaussian times bounded scales; separated modes may be lost. Learning rates
+    as for `RealNVP`.
 
     Args:
         n_layers: couplings, >= 1; 2 are needed to move every coordinate.
