@@ -246,8 +246,8 @@ def cone() -> dict[str, Any]:
         ("MeanField, IWAE of 5", infer.MeanField(scale=0.5), infer.IWAE(), 5),
         ("RealNVP, ELBO", infer.RealNVP(n_layers=8, width=32, scale=2.0), infer.ReverseKL(), 64),
     ):
-        method = vi(family, 4000, 5e-3, n, objective=objective)
-        result = fit(target, method, 4000, chains=20 if n == 5 or "Mean" in name else 4)
+        steps, rate, chains = (10_000, 1e-2, 20) if "MeanField" in name else (4000, 5e-3, 4)
+        result = fit(target, vi(family, steps, rate, n, objective=objective), steps, chains=chains)
         q = result.posterior
         log_w = np.asarray(_weights(target, q, jax.random.key(9), 500_000)[1], np.float64)
         of_five = logsumexp(log_w.reshape(-1, 5), axis=1) - np.log(5)
@@ -311,7 +311,8 @@ TITLES = {
     "funnel": "Funnel, d = 10, log Z = 0",
     "cancer": "Breast cancer, d = 31, priors N(0, 10^2), log Z = -77.57",
     "cone": "A ring: x, y ~ N(0, 10^2), 5 ~ N(r, (0.1 + r / 100)^2) with r = x^2 + y^2; log Z = "
-    "-5.323. Published for a diagonal Gaussian: bound -8.08, of five draws -7.79",
+    "-5.323. For a diagonal Gaussian the best bound is -8.0745, by quadrature, published -8.08 "
+    "and -7.79 to -7.75 of five draws",
     "few_draws": "64 modes in six dimensions, `RealNVP` fitted to few exact draws: KL(p || q) at "
     "these draws and at 20,000 new ones",
 }
