@@ -24,6 +24,7 @@ from scipy.special import logsumexp
 from sklearn.datasets import load_breast_cancer
 
 import infer
+from infer.flows import Flow
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE, RECORD = ROOT / "docs" / "flows.md", ROOT / "build" / "flows.json"
@@ -39,6 +40,11 @@ def _weights(target: infer.Target, q: Any, key: Any, n: int) -> tuple[jax.Array,
 @eqx.filter_jit
 def _weights_at(target: infer.Target, q: Any, x: jax.Array) -> jax.Array:
     return jax.lax.map(lambda x: target.log_prob(x) - q.log_prob(x), x, batch_size=2000)
+
+
+@eqx.filter_jit
+def _round_trip(q: Flow, x: jax.Array) -> jax.Array:
+    return q.attached(x)
 
 
 def judge(
@@ -59,6 +65,9 @@ def judge(
         "verdict": result.verdict.status,
         "seconds": result.timings.run,
     }
+    if isinstance(q, Flow):
+        back = np.asarray(_round_trip(q, x))
+        row["round trip"] = float((np.abs(back - x) / np.std(x, axis=0)).max())
     if exact is not None:
         log_w = np.asarray(_weights_at(target, q, jnp.asarray(exact)), np.float64)
         row["eubo"] = float(log_w.mean())
@@ -326,6 +335,7 @@ HEADS = {
     "forward ess": "forward ESS",
     "modes": "modes",
     "train kl": "KL, its draws",
+    "round trip": "round trip",
     "verdict": "verdict",
 }
 
@@ -358,7 +368,7 @@ def _cell(key: str, row: dict[str, Any]) -> str:
         return value
     if key == "modes":
         return f"{value:.0f}"
-    return f"{value:.2g}" if "ess" in key else f"{value:.3f}"
+    return f"{value:.2g}" if key in ("ess", "forward ess", "round trip") else f"{value:.3f}"
 
 
 if __name__ == "__main__":
