@@ -631,3 +631,18 @@ def test_a_diverging_rate_ends_with_the_last_good_state():
     result = infer.fit(target, method, key=0, steps=500, progress=False)
     assert result.verdict.status == "failed" and result.outcome.nonfinite[0] >= 1
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(result.posterior))
+
+
+def test_an_infinite_chi_square_is_said():
+    """A Gaussian has thinner tails than a Cauchy density, so its chi^2 is infinite."""
+    target = infer.from_log_density(lambda z: -jnp.sum(jnp.log1p(z**2)), jnp.zeros(3))
+    method = infer.VI(
+        family=infer.MeanField(scale=1.0),
+        objective=infer.ChiSquare(),
+        estimator=infer.Path(),
+        n_samples=64,
+        stopping=None,
+    )
+    result = infer.fit(target, method, key=0, steps=300, progress=False)
+    tail = next(e for e in result.verdict.evidence if e.name == "k-hat")
+    assert tail.value > 0.5 and "chi^2 is infinite" in tail.meaning
