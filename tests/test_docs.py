@@ -21,6 +21,7 @@ SLOW = {
     "docs/particles.md",
     "docs/stochastic_gradient.md",
     "docs/transport.md",
+    "docs/variational.md",
     "docs/verdict.md",
 }  # only `make reproduce` runs them
 BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -149,7 +149,9 @@ def carried(layer, x):
     return jax.vmap(one)(x)
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"], indirect=True)
+@pytest.mark.parametrize(
+    "precision", [pytest.param("float32", marks=SLOW), "float64"], indirect=True
+)
 def test_a_stack_of_all_of_them(precision):
     """Every leaf far from the start in float64; near it in float32, there and back to 1e-4."""
 

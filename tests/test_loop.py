@@ -424,7 +424,7 @@ def rows_target():
         ("chains", infer.MALA(), 4),
         ("particles", infer.SVGD(n_particles=8, stopping=None), 1),
         ("data", infer.VI(n_samples=2, stopping=None), 1),
-        ("samples", infer.VI(n_samples=8, stopping=None), 2),
+        pytest.param(*("samples", infer.VI(n_samples=8, stopping=None), 2), marks=pytest.mark.slow),
         ("samples", infer.VI(n_samples=16, at_once=8, keep_best=10, stopping=None), 1),
     ],
 )

@@ -195,6 +195,7 @@ def test_minibatches_go_through_the_map():
         infer.fit(through, infer.MALA(), key=0)
 
 
+@pytest.mark.slow
 def test_sampling_saving_and_resuming(tmp_path):
     """A Gaussian through a flow that does not fit it; and the files of such a run."""
     mean, spread = np.array([1.0, -2.0, 0.5, 3.0]), np.array([0.5, 1.0, 2.0, 0.7])

@@ -358,7 +358,9 @@ def small_flow():
     return back(flat + 0.2 * jax.random.normal(jax.random.key(1), flat.shape))
 
 
-@pytest.mark.parametrize("make", [proposal, full_rank, small_flow])
+@pytest.mark.parametrize(
+    "make", [proposal, full_rank, pytest.param(small_flow, marks=pytest.mark.slow)]
+)
 def test_gradients_at_draws_of_the_posterior(make, x64):
     """Score is that of the mean log likelihood; Path that of the pulled back divergence.
 
