@@ -75,6 +75,8 @@ def judge(
         row["forward ess"] = float(np.exp(2 * n - logsumexp(log_w) - logsumexp(-log_w)))
     if modes is not None:
         row["modes"] = modes(np.asarray(x))
+        if result.verdict.status == "ok":  # other modes are not looked for before one is told to
+            row["examined"] = result.examine(key=1).status
     return row
 
 
@@ -337,6 +339,7 @@ HEADS = {
     "train kl": "KL, its draws",
     "round trip": "round trip",
     "verdict": "verdict",
+    "examined": "examined",
 }
 
 
