@@ -12,7 +12,8 @@ from infer.bridges.model_inputs import Concrete, freeze
 from infer.core.checks import positive
 from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
-from infer.flows.linear import Elementwise
+from infer.flows.flow import placed
+from infer.flows.linear import Elementwise, Triangular
 
 EXAMPLE = (
     "infer.from_flowjax(flowjax.flows.coupling_flow(key, "
@@ -97,7 +98,7 @@ class FlowJAXFlow(AbstractDistribution):
     """x = place(u), u from a distribution of FlowJAX, in its parameters and the rest of it."""
 
     parameters: Any
-    place: Elementwise
+    place: Elementwise | Triangular
     rest: Any = eqx.field(static=True)
 
     def sample_score(self, key: PRNGKey, n: int) -> Draws:
@@ -141,8 +142,7 @@ class FlowJAXFamily(AbstractFamily):
                 f"{start.shape[0]}; write `base_dist=Normal(jnp.zeros({start.shape[0]}))`."
             )
         parameters = jax.tree.map(lambda leaf: leaf.astype(start.dtype), self.parameters)
-        place = Elementwise(start, jnp.full_like(start, jnp.log(self.scale)))
-        return FlowJAXFlow(parameters, place, self.rest)
+        return FlowJAXFlow(parameters, placed(start, self.scale, None), self.rest)
 
 
 def _whole(parameters: Any, rest: Any) -> Any:

@@ -60,6 +60,10 @@ class Covariance(eqx.Module):
         right = self.factor if self.core is None else self.factor @ self.core
         return jnp.sqrt(self.diagonal + jnp.sum(right * self.factor, axis=1))
 
+    def dense(self) -> Float[Array, "d d"]:
+        """The matrix; for small d."""
+        return self.times(jnp.eye(self.diagonal.shape[0], dtype=self.diagonal.dtype))
+
     def times(self, v: Points) -> Points:
         """Rows times the covariance, O(d r) each."""
         inside = v @ self.factor

@@ -46,8 +46,7 @@ class MixtureDistribution(AbstractDistribution):
     @property
     def covariance(self) -> Float[Array, "d d"]:
         """The covariance matrix, where the components know theirs; dense, for small d."""
-        covariance = self._known()[1]
-        return covariance.times(jnp.eye(len(covariance.diagonal), dtype=self.logits.dtype))
+        return self._known()[1].dense()
 
     def sample_score(self, key: PRNGKey, n: int) -> Draws:
         """As many draws of every component, with masses; n >= C."""

@@ -36,8 +36,7 @@ class ProductDistribution(AbstractDistribution):
     @property
     def covariance(self) -> Float[Array, "d d"]:
         """The covariance matrix, where all factors know theirs; dense, for small d."""
-        covariance = self._known()[1]
-        return covariance.times(jnp.eye(len(self.block), dtype=covariance.diagonal.dtype))
+        return self._known()[1].dense()
 
     def sample_score(self, key: PRNGKey, n: int) -> Draws:
         """Draws and scores side by side, log densities added up."""

@@ -87,7 +87,7 @@ def placed(
         )
     if covariance.factor.shape[1] == 0:
         return Elementwise(mean, 0.5 * jnp.log(covariance.diagonal))
-    factor = jnp.linalg.cholesky(covariance.times(jnp.eye(len(mean), dtype=mean.dtype)))
+    factor = jnp.linalg.cholesky(covariance.dense())
     diagonal = jnp.diagonal(factor)
     return Triangular(factor / diagonal, jnp.log(diagonal), mean)
 

@@ -265,8 +265,8 @@ class MaximumLikelihood(AbstractObjective):
         """Draws of the posterior, chosen with replacement."""
         rows = jax.random.randint(key, (n,), 0, self.draws.shape[0])
         x = q.attached(self.draws[rows]) if moving else self.draws[rows]
-        score = jax.lax.stop_gradient(jax.vmap(jax.grad(q.log_prob))(x))
-        return Draws(x, jax.vmap(q.log_prob)(x), score, independent=True)
+        log_q, score = jax.vmap(jax.value_and_grad(q.log_prob))(x)
+        return Draws(x, log_q, jax.lax.stop_gradient(score), independent=True)
 
     def value(self, log_w: Weights, mass: Weights) -> Scalar:
         """F."""

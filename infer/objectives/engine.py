@@ -90,7 +90,7 @@ def log_weights(
     """Log w and mass of the K draws that `estimate` makes with this key."""
 
     def weigh(key: PRNGKey, n: int) -> tuple[Weights, Weights]:
-        draws = objective.draw(key, q, n, False)
+        draws = _over_devices(objective.draw(key, q, n, False))
         return jax.vmap(target.log_prob)(draws.x) - draws.log_q, _mass(draws)
 
     if at_once is None or at_once >= n_samples:
