@@ -1,5 +1,10 @@
 """Bayesian inference on JAX: one interface to many methods, and a verdict on every answer."""
 
+from infer.amortized.networks import MLP as MLP
+from infer.amortized.networks import AbstractNetwork as AbstractNetwork
+from infer.amortized.priors import VampPrior as VampPrior
+from infer.amortized.vae import VAE as VAE
+from infer.amortized_result import AmortizedResult as AmortizedResult
 from infer.bridges.density import from_log_density as from_log_density
 from infer.bridges.flowjax import from_flowjax as from_flowjax
 from infer.bridges.glm import from_glm as from_glm
@@ -12,12 +17,14 @@ from infer.check import check as check
 from infer.compare import compare as compare
 from infer.compare import plot_comparison as plot_comparison
 from infer.control_variates import control_variates as control_variates
+from infer.core.algorithm import AbstractAmortizer as AbstractAmortizer
 from infer.core.algorithm import AbstractApproximator as AbstractApproximator
 from infer.core.algorithm import AbstractSampler as AbstractSampler
 from infer.core.algorithm import Info as Info
 from infer.core.bregman import Left as Left
 from infer.core.bregman import Right as Right
 from infer.core.composite import Composite as Composite
+from infer.core.data import Data as Data
 from infer.core.evidence import Evidence as Evidence
 from infer.core.evidence import Verdict as Verdict
 from infer.core.legendre import AbstractLegendre as AbstractLegendre
@@ -87,6 +94,7 @@ from infer.families.gaussian import MeanField as MeanField
 from infer.families.low_rank import LowRank as LowRank
 from infer.families.mixture import Mixture as Mixture
 from infer.families.product import Product as Product
+from infer.families.standard import Standard as Standard
 from infer.families.student_t import StudentT as StudentT
 from infer.fit import fit as fit
 from infer.flows.autoregressive_flow import AutoregressiveFlow as AutoregressiveFlow

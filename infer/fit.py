@@ -5,7 +5,7 @@ import dataclasses
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack, overload
 
 import equinox as eqx
 import jax
@@ -14,8 +14,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key
 from rich.console import Console
 
-from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
+from infer.amortized_judgement import conclude_amortized
+from infer.amortized_result import AmortizedResult
+from infer.core.algorithm import (
+    AbstractAmortizer,
+    AbstractApproximator,
+    AbstractSampler,
+    Algorithm,
+)
 from infer.core.composite import check_composite
+from infer.core.data import Data
 from infer.core.keys import Use, address, as_key
 from infer.core.problem import AbstractProblem
 from infer.core.target import Target
@@ -42,6 +50,46 @@ from infer.starts import fold_in_chains, starting_points
 DEFAULT_DRAWS = 1000
 
 
+class Options(TypedDict, total=False):
+    """What `fit` takes beside problem, algorithm and key."""
+
+    steps: int | None
+    warmup: int | None
+    draws: int | None
+    thin: int
+    chains: int | None
+    init: Any
+    chunk: int | None
+    mesh: Mesh | None
+    progress: bool
+    callbacks: Sequence[Callback]
+    checkpoint: str | os.PathLike[str] | None
+    resume: str | os.PathLike[str] | None
+    on_nonfinite: str
+    max_seconds: float | int | None
+    moments: bool
+
+
+@overload
+def fit(
+    problem: Data,
+    algorithm: AbstractAmortizer,
+    *,
+    key: int | PRNGKey,
+    **options: Unpack[Options],
+) -> AmortizedResult: ...
+
+
+@overload
+def fit(
+    problem: AbstractProblem,
+    algorithm: AbstractSampler | AbstractApproximator,
+    *,
+    key: int | PRNGKey,
+    **options: Unpack[Options],
+) -> Result: ...
+
+
 def fit(
     problem: AbstractProblem,
     algorithm: Algorithm,
@@ -62,15 +110,16 @@ def fit(
     on_nonfinite: str = "stop",
     max_seconds: float | int | None = None,
     moments: bool = False,
-) -> Result:
-    """Fit a target with an algorithm and return draws, history and a verdict.
+) -> Result | AmortizedResult:
+    """Fit a problem with an algorithm and return draws, history and a verdict.
 
     Step i of chain c uses the key `fold_in(fold_in(key, c), i)`, so neither chunk size, progress,
     total steps nor resuming changes a bit of the answer.
 
     Args:
-        problem: a target, from `infer.from_numpyro` or `infer.from_log_density`.
-        algorithm: any method, e.g. `infer.NUTS()`, `infer.VI()`, `infer.SVGD()`.
+        problem: a target, from `infer.from_numpyro` or `infer.from_log_density`; for a `VAE`
+            rows, `infer.Data(x)`.
+        algorithm: any method, e.g. `infer.NUTS()`, `infer.VI()`, `infer.SVGD()`, `infer.VAE(...)`.
         key: a PRNG key, or an integer from which one is made.
         steps: recorded iterations, >= 1; the algorithm's default if None.
         warmup: iterations of adaptation before them, >= 0 (samplers only).
@@ -99,15 +148,16 @@ def fit(
             1000 draws per chain and moments of a million.
 
     Returns:
-        A `Result`; it prints its verdict here unless that is "ok".
+        A `Result`, or of a `VAE` an `AmortizedResult`; it prints its verdict here unless that is
+        "ok".
 
     Raises:
         TypeError, ValueError: for wrong use, before anything is compiled, with what to write.
     """
     run_key = as_key(key)
     _check_kind(problem, algorithm)
-    assert isinstance(problem, Target)
-    source = init if isinstance(init, Result) else None
+    assert isinstance(problem, Target | Data)
+    source = init if isinstance(init, Result | AmortizedResult) else None
     carried = source is not None and _carries_on(source, problem, algorithm)
     plan = plan_run(
         algorithm, steps, warmup, draws, thin, chunk, on_nonfinite, max_seconds, carried, moments
@@ -116,7 +166,8 @@ def fit(
         assert source is not None
         chains = len(source.trail.carry.alive)
     n_chains = at_least_one("chains", algorithm.default_chains if chains is None else chains)
-    if not (isinstance(algorithm, AbstractApproximator) and algorithm.particles):
+    particles = isinstance(algorithm, AbstractApproximator) and algorithm.particles
+    if isinstance(problem, Target) and not particles:
         _warn_if_tiny_on_gpu(problem, n_chains)
     keys = fold_in_chains(address(run_key, Use.RUN), n_chains)
     meta = _meta(problem, algorithm, run_key, n_chains, plan)
@@ -130,7 +181,14 @@ def fit(
         _check_new_key(source, run_key)
         trail = Trail(carry_on(algorithm, problem, keys, source.trail.carry.states))
     else:
-        starts = starting_points(problem, address(run_key, Use.START), n_chains, init)
+        starts = None
+        if isinstance(problem, Target):
+            starts = starting_points(problem, address(run_key, Use.START), n_chains, init)
+        elif init is not None:
+            raise ValueError(
+                f"{type(algorithm).__name__} starts from its networks, or from an earlier result "
+                "of the same rows and settings; leave out init=."
+            )
         trail = start(algorithm, problem, keys, starts)
     if mesh is not None:
         trail.carry, problem = lay_out(mesh, algorithm, trail.carry, problem)
@@ -141,7 +199,7 @@ def fit(
 
 
 def extend(
-    result: Result,
+    result: Result | AmortizedResult,
     *,
     steps: int,
     progress: bool = True,
@@ -149,10 +207,10 @@ def extend(
     chunk: int | None = None,
     checkpoint: str | os.PathLike[str] | None = None,
     max_seconds: float | int | None = None,
-) -> Result:
+) -> Result | AmortizedResult:
     """Carry a result on by `steps` recorded iterations, all of them; see `Result.extend`."""
-    if result.target is None or result.algorithm is None:
-        raise ValueError("extend needs infer.load(path, target, algorithm).")
+    if result.problem is None or result.algorithm is None:
+        raise ValueError("extend needs infer.load(path, problem, algorithm).")
     at_least_one("steps", steps)
     total = result.trail.taken + steps
     plan = dataclasses.replace(
@@ -163,16 +221,18 @@ def extend(
     n_chains = len(trail.carry.alive)
     keys = fold_in_chains(address(result.key, Use.RUN), n_chains)
     if checkpoint is not None:
-        meta = _meta(result.target, result.algorithm, result.key, n_chains, plan)
+        meta = _meta(result.problem, result.algorithm, result.key, n_chains, plan)
         callbacks = [*callbacks, Checkpointer(checkpoint, meta)]
-    draws = None if isinstance(result.algorithm, AbstractSampler) else result.z.shape[1]
+    draws = None
+    if isinstance(result, Result) and not isinstance(result.algorithm, AbstractSampler):
+        draws = result.z.shape[1]
     return _go(
-        result.target, result.algorithm, result.key, keys, trail, plan, draws, progress, callbacks
+        result.problem, result.algorithm, result.key, keys, trail, plan, draws, progress, callbacks
     )
 
 
 def _go(
-    problem: Target,
+    problem: Target | Data,
     algorithm: Algorithm,
     key: PRNGKey,
     keys: Key[Array, " chains"],
@@ -181,7 +241,7 @@ def _go(
     draws: int | None,
     progress: bool,
     callbacks: Sequence[Callback],
-) -> Result:
+) -> Result | AmortizedResult:
     savers = [callback for callback in callbacks if isinstance(callback, Checkpointer)]
     try:
         with ProgressBar(type(algorithm).__name__, progress) as bar:
@@ -193,15 +253,13 @@ def _go(
         raise
     for saver in savers:
         saver.save(trail)
-    result = conclude(
-        problem,
-        algorithm,
-        key,
-        plan,
-        trail,
-        outcome,
-        DEFAULT_DRAWS if draws is None else draws,
-    )
+    if isinstance(algorithm, AbstractAmortizer):
+        assert isinstance(problem, Data)
+        result = conclude_amortized(problem, algorithm, key, plan, trail, outcome)
+    else:
+        assert isinstance(problem, Target)
+        draws = DEFAULT_DRAWS if draws is None else draws
+        result = conclude(problem, algorithm, key, plan, trail, outcome, draws)
     if result.verdict.status != "ok":
         console = Console(stderr=True, soft_wrap=True)
         console.print(f"{type(algorithm).__name__} {result.verdict}", markup=False, highlight=False)
@@ -213,8 +271,20 @@ def _check_kind(problem: Any, algorithm: Any) -> None:
         raise TypeError(
             f"the algorithm must be an object, got the class; write infer.{algorithm.__name__}()."
         )
-    if not isinstance(algorithm, (AbstractSampler, AbstractApproximator)):
+    if not isinstance(algorithm, Algorithm):
         raise TypeError(f"fit needs an algorithm such as infer.NUTS(), got {algorithm!r}.")
+    if isinstance(algorithm, AbstractAmortizer):
+        if not isinstance(problem, Data):
+            raise TypeError(
+                f"{type(algorithm).__name__} fits rows, got {type(problem).__name__}; write "
+                "infer.Data(x, batch_size=64), or for the posterior of one target infer.VI()."
+            )
+        return algorithm.check(problem)
+    if isinstance(problem, Data):
+        raise TypeError(
+            f"{type(algorithm).__name__} fits a posterior density, got rows; write infer.VAE(...) "
+            "for a model of the rows, or infer.from_numpyro(model, ...) for the posterior of one."
+        )
     if not isinstance(problem, Target):
         raise TypeError(
             f"{type(algorithm).__name__} fits a target, got {type(problem).__name__}; write "
@@ -243,16 +313,18 @@ def _warn_if_tiny_on_gpu(target: Target, chains: int) -> None:
         )
 
 
-def _carries_on(result: Result, target: Target, algorithm: Algorithm) -> bool:
+def _carries_on(
+    result: Result | AmortizedResult, problem: Target | Data, algorithm: Algorithm
+) -> bool:
     """Is this the same kind of run, so that its states can go on as they are?"""
-    if result.target is None or result.algorithm is None:
+    if result.problem is None or result.algorithm is None:
         return False
     if result.trail.warmed < result.plan.warmup or describe(algorithm) != result.settings:
         return False
-    return same_target(fingerprint(result.target), fingerprint(target))
+    return same_target(fingerprint(result.problem), fingerprint(problem))
 
 
-def _check_new_key(result: Result, key: PRNGKey) -> None:
+def _check_new_key(result: Result | AmortizedResult, key: PRNGKey) -> None:
     """A run carried on with the key it had would see the same noise again."""
     words = jax.random.key_data(key).tolist()
     if words in [jax.random.key_data(old).tolist() for old in result.keys]:
@@ -263,17 +335,17 @@ def _check_new_key(result: Result, key: PRNGKey) -> None:
 
 
 def _meta(
-    target: Target, algorithm: Algorithm, key: PRNGKey, chains: int, plan: Plan
+    problem: Target | Data, algorithm: Algorithm, key: PRNGKey, chains: int, plan: Plan
 ) -> dict[str, Any]:
     name, settings = type(algorithm).__name__, describe(algorithm)
     words = np.asarray(jax.random.key_data(key)).tolist()
-    return identify(name, settings, fingerprint(target), words, chains, plan)
+    return identify(name, settings, fingerprint(problem), words, chains, plan)
 
 
 def _resumed(
     path: str | os.PathLike[str],
     meta: dict[str, Any],
-    target: Target,
+    problem: Target | Data,
     algorithm: Algorithm,
     keys: Key[Array, " chains"],
 ) -> Trail:
@@ -281,4 +353,4 @@ def _resumed(
     arrays, stored = read(path)
     fields = ("settings", "key", "chains", "warmup", "thin", "skip_nonfinite", "moments")
     check_run(path, stored, meta, fields)
-    return unpack(arrays, stored["trail"], algorithm, target, keys)
+    return unpack(arrays, stored["trail"], algorithm, problem, keys)

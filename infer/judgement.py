@@ -11,7 +11,7 @@ from jaxtyping import Array
 
 from infer import chain_evidence
 from infer import verdict as rule
-from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
+from infer.core.algorithm import AbstractApproximator, AbstractSampler
 from infer.core.evidence import Evidence, Verdict
 from infer.core.keys import Use, address
 from infer.core.outcome import Ending, Outcome
@@ -105,7 +105,7 @@ def _blocks(target: Target, flat: np.ndarray) -> Iterator[tuple[int, tuple[np.nd
 
 def conclude(
     target: Target,
-    algorithm: Algorithm,
+    algorithm: AbstractSampler | AbstractApproximator,
     key: PRNGKey,
     plan: Plan,
     trail: Trail,

@@ -2,13 +2,16 @@
 
 import dataclasses
 import os
-from typing import Any
+from typing import Any, overload
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from infer.core.algorithm import Algorithm
+from infer.amortized_judgement import conclude_amortized
+from infer.amortized_result import AmortizedResult
+from infer.core.algorithm import AbstractAmortizer, AbstractApproximator, AbstractSampler, Algorithm
+from infer.core.data import Data
 from infer.core.evidence import Evidence, Verdict
 from infer.core.outcome import Ending, Outcome
 from infer.core.target import Labels, Target
@@ -43,6 +46,23 @@ def save(result: Result, path: str | os.PathLike[str]) -> None:
     arrays |= {f"answer/{name}": x for name, x in answer.items() if x is not None}
     arrays |= {f"named/{name}": x for name, x in result.draws().items()}
     arrays |= {f"coords/{name}": _plain(x) for name, x in result.labels.coords.items()}
+    names = {"coordinate_names": result.coordinate_names, "dims": result.labels.dims}
+    meta, report = _told(result)
+    write(path, arrays, meta | {"trail": numbers, "result": report | names})
+
+
+def save_amortized(result: AmortizedResult, path: str | os.PathLike[str]) -> None:
+    """Write the result of a fit to rows to one file: history, verdict, and the states of the run.
+
+    Like `save` it is atomic, checksummed and a checkpoint; the rows are not in it.
+    """
+    arrays, numbers = pack(result.trail)
+    meta, report = _told(result)
+    write(path, arrays, meta | {"trail": numbers, "result": report})
+
+
+def _told(result: Result | AmortizedResult) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What makes the run the run it is, and what became of it."""
     words = [np.asarray(jax.random.key_data(key)).tolist() for key in result.keys]
     meta = identify(
         result.algorithm_name,
@@ -52,36 +72,48 @@ def save(result: Result, path: str | os.PathLike[str]) -> None:
         len(result.trail.carry.alive),
         result.plan,
     )
-    outcome = dataclasses.asdict(result.outcome) | {"ending": result.outcome.ending.name}
     report = {
         "keys": words,
         "key_type": str(jax.random.key_impl(result.key)),
         "chunk": result.plan.chunk,
         "max_seconds": result.plan.max_seconds,
-        "outcome": outcome,
+        "outcome": dataclasses.asdict(result.outcome) | {"ending": result.outcome.ending.name},
         "verdict": dataclasses.asdict(result.verdict),
         "timings": dataclasses.asdict(result.timings),
-        "coordinate_names": result.coordinate_names,
-        "dims": result.labels.dims,
         "made": result.made,
     }
-    write(path, arrays, meta | {"trail": numbers, "result": report})
+    return meta, report
+
+
+@overload
+def load(
+    path: str | os.PathLike[str], target: Data, algorithm: AbstractAmortizer | None = None
+) -> AmortizedResult: ...
+
+
+@overload
+def load(
+    path: str | os.PathLike[str],
+    target: Target | None = None,
+    algorithm: AbstractSampler | AbstractApproximator | None = None,
+) -> Result: ...
 
 
 def load(
     path: str | os.PathLike[str],
-    target: Target | None = None,
+    target: Target | Data | None = None,
     algorithm: Algorithm | None = None,
-) -> Result:
+) -> Result | AmortizedResult:
     """Read a result that `Result.save` wrote.
 
     `load(path)` alone gives draws, history, summary and verdict. The target makes the pointwise
     log likelihood and predictions possible; target and algorithm together the posterior and
-    `extend`, and let the file be a checkpoint of an unfinished run, which is then judged.
+    `extend`, and let the file be a checkpoint of an unfinished run, which is then judged. Of a fit
+    to rows, `load(path, data, algorithm)` gives an `AmortizedResult`, whose parameters need both.
 
     Args:
         path: the file.
-        target: what was fitted; refused if it is another posterior.
+        target: what was fitted, rows for a `VAE`; refused if it is another.
         algorithm: what it was fitted with; refused if it has other settings.
 
     Raises:
@@ -121,46 +153,58 @@ def load(
         return _judge_checkpoint(target, algorithm, keys[0], plan, trail)
     outcome = report["outcome"]
     verdict = report["verdict"]
-    return Result(
-        target=target,
-        algorithm=algorithm,
-        key=keys[0],
-        plan=dataclasses.replace(plan, chunk=report["chunk"], max_seconds=report["max_seconds"]),
-        trail=trail,
-        outcome=Outcome(
+    common: dict[str, Any] = {
+        "key": keys[0],
+        "plan": dataclasses.replace(plan, chunk=report["chunk"], max_seconds=report["max_seconds"]),
+        "trail": trail,
+        "outcome": Outcome(
             Ending[outcome["ending"]],
             outcome["steps"],
             tuple(outcome["nonfinite"]),
             tuple(outcome["first_nonfinite"]),
         ),
-        verdict=Verdict(
+        "verdict": Verdict(
             tuple(Evidence(**e) for e in verdict["evidence"]), verdict["not_looked_for"]
         ),
+        "timings": Timings(**report["timings"]),
+        "algorithm_name": meta["algorithm"],
+        "settings": meta["settings"],
+        "identity": meta["target"],
+        "made": report["made"],
+    }
+    if "answer/z" not in arrays:
+        assert not isinstance(target, Target)
+        assert algorithm is None or isinstance(algorithm, AbstractAmortizer)
+        return AmortizedResult(data=target, algorithm=algorithm, **common)
+    assert not isinstance(target, Data)
+    return Result(
+        target=target,
+        algorithm=algorithm,
         z=arrays["answer/z"],
         log_prob=arrays["answer/log_prob"],
         log_q=arrays.get("answer/log_q"),
-        timings=Timings(**report["timings"]),
-        algorithm_name=meta["algorithm"],
-        settings=meta["settings"],
         named=under("named/", arrays),
         names=report["coordinate_names"],
         labels=Labels(
             {name: tuple(dims) for name, dims in report["dims"].items()}, under("coords/", arrays)
         ),
-        identity=meta["target"],
         keys=keys,
-        made=report["made"],
+        **common,
     )
 
 
 def _judge_checkpoint(
-    target: Target, algorithm: Algorithm, key: PRNGKey, plan: Plan, trail: Trail
-) -> Result:
+    target: Target | Data, algorithm: Algorithm, key: PRNGKey, plan: Plan, trail: Trail
+) -> Result | AmortizedResult:
     """The result of a run that ended with this checkpoint."""
     carry = trail.carry
     nonfinite, first = (tuple(map(int, np.asarray(x))) for x in (carry.nonfinite, carry.first))
     ending = Ending.FINISHED if trail.taken >= plan.steps else Ending.INTERRUPTED
     outcome = Outcome(ending, trail.taken, nonfinite, first)
+    if isinstance(algorithm, AbstractAmortizer):
+        assert isinstance(target, Data)
+        return conclude_amortized(target, algorithm, key, plan, trail, outcome)
+    assert isinstance(target, Target)
     return conclude(target, algorithm, key, plan, trail, outcome, DEFAULT_DRAWS)
 
 
@@ -180,11 +224,11 @@ def _keys(meta: dict[str, Any], report: dict[str, Any] | None) -> tuple[PRNGKey,
     )
 
 
-def identity_of(result: Result) -> dict[str, Any]:
+def identity_of(result: Result | AmortizedResult) -> dict[str, Any]:
     """The fingerprint of what was fitted, computed once."""
     if result.identity is None:
-        assert result.target is not None
-        result.identity = fingerprint(result.target)
+        assert result.problem is not None
+        result.identity = fingerprint(result.problem)
     return result.identity
 
 

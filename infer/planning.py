@@ -4,7 +4,12 @@ from typing import Any
 
 import numpy as np
 
-from infer.core.algorithm import AbstractSampler, Algorithm
+from infer.core.algorithm import (
+    AbstractAmortizer,
+    AbstractApproximator,
+    AbstractSampler,
+    Algorithm,
+)
 from infer.run.loop import Plan
 
 
@@ -35,7 +40,13 @@ def plan_run(
         default = 0 if carried else algorithm.default_warmup
         warmup = default if warmup is None else warmup
     else:
-        if draws is not None and algorithm.particles:
+        if draws is not None and isinstance(algorithm, AbstractAmortizer):
+            raise ValueError(
+                f"{name} gives a posterior for every row, of which draws are taken later; leave "
+                f"out draws={draws} and write result.given(x, draws={draws}, key=1)."
+            )
+        particles = isinstance(algorithm, AbstractApproximator) and algorithm.particles
+        if draws is not None and particles:
             raise ValueError(
                 f"the draws of {name} are its particles; leave out draws={draws} and write "
                 f"infer.{name}(n_particles={draws})."

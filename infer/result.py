@@ -98,6 +98,11 @@ class Result:
         self.made = made or origin()
 
     @property
+    def problem(self) -> Target | None:
+        """What was fitted: the target."""
+        return self.target
+
+    @property
     def posteriors(self) -> list[Posterior]:
         """One posterior per chain or restart; a sampler has a single one, of all its chains."""
         algorithm = self._require(self.algorithm, "posteriors")
@@ -267,7 +272,9 @@ class Result:
                 f"this result joins {len(self.keys)} runs, each with its own key; extend each of "
                 "them, then infer.combine([...])."
             )
-        return extend(self, steps=steps, **options)
+        result = extend(self, steps=steps, **options)
+        assert isinstance(result, Result)
+        return result
 
     def examine(self, *, key: Any) -> Verdict:
         """The verdict of the expensive checks: a NUTS cross-check, a mode search, restarts."""

@@ -1,4 +1,4 @@
-"""The two kinds of algorithm, and what one step tells its reader.
+"""The three kinds of algorithm, and what one step tells its reader.
 
 An algorithm is a frozen record of hyper-parameters. Arrays and numbers in it are leaves, so a
 new step size compiles nothing and a sweep is a `vmap` over algorithms. It holds no data, no
@@ -11,6 +11,7 @@ from typing import ClassVar
 import equinox as eqx
 from jaxtyping import Array
 
+from infer.core.data import Data
 from infer.core.posterior import Posterior
 from infer.core.stopping import AbstractStopping
 from infer.core.target import Target
@@ -128,4 +129,36 @@ class AbstractApproximator(eqx.Module):
         """The approximation that the state holds."""
 
 
-Algorithm = AbstractSampler | AbstractApproximator
+class AbstractAmortizer(eqx.Module):
+    """An algorithm whose last state is a model of rows with a posterior for each: the VAE family.
+
+    Attributes:
+        default_steps: the most steps it takes.
+        stopping: the rule that ends it sooner, or None to take every step.
+        source: the paper to cite.
+    """
+
+    default_steps: eqx.AbstractClassVar[int]
+    source: eqx.AbstractClassVar[str]
+    stopping: eqx.AbstractVar[AbstractStopping | None]
+    default_warmup: ClassVar[int] = 0
+    default_chains: ClassVar[int] = 1
+
+    @abstractmethod
+    def check(self, data: Data) -> None:
+        """Refuse rows that it cannot model, before anything is compiled; `fit` calls it."""
+
+    @abstractmethod
+    def init(self, key: PRNGKey, data: Data) -> State:
+        """The first state, with networks of the sizes that the rows need."""
+
+    @abstractmethod
+    def step(self, key: PRNGKey, data: Data, state: State) -> tuple[State, Info]:
+        """One update on the rows of one step. Pure: jit, vmap, scan or differentiate it."""
+
+    @abstractmethod
+    def model(self, state: State) -> eqx.Module:
+        """The model that the state holds, posteriors included."""
+
+
+Algorithm = AbstractSampler | AbstractApproximator | AbstractAmortizer

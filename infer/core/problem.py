@@ -1,6 +1,7 @@
 """What the loop knows of the thing to be fitted."""
 
 from abc import abstractmethod
+from typing import Any
 
 import equinox as eqx
 
@@ -24,3 +25,7 @@ class AbstractProblem(eqx.Module):
     @abstractmethod
     def subsample(self, key: PRNGKey) -> "AbstractProblem":
         """The problem on one random minibatch of rows; itself if it is exact. Cost O(batch)."""
+
+    @abstractmethod
+    def at(self, start: Any) -> "AbstractProblem":
+        """The problem with its start fixed; itself where there is nothing to start from."""

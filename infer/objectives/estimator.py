@@ -46,9 +46,21 @@ class AbstractEstimator(eqx.Module):
 
     @abstractmethod
     def coefficients(
-        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+        self,
+        objective: AbstractObjective,
+        log_w: Weights,
+        mass: Weights,
+        beta: Scalar | None = None,
     ) -> Coefficients:
-        """The weights of an unbiased gradient; constants, not differentiated."""
+        """The weights of an unbiased gradient; constants, not differentiated.
+
+        With `beta` the log weights are log p - beta log q. Score and path weights fall with the
+        slope g = dF/dlog w once by how log w_k depends on log q(x_k), now beta times:
+
+            v + (1 - beta) g,   (1 - beta) g + beta a
+
+        which holds for beta = 0, where q has no part in the weights, too.
+        """
 
     def at(self, t: Count) -> "AbstractEstimator":
         """The estimator at step t of a run; itself, unless it changes on the way."""
@@ -74,11 +86,15 @@ class Reparam(AbstractEstimator):
         return None
 
     def coefficients(
-        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+        self,
+        objective: AbstractObjective,
+        log_w: Weights,
+        mass: Weights,
+        beta: Scalar | None = None,
     ) -> Coefficients:
         """(g, absent, -g, dF/dmass)."""
         g, by_mass = jax.grad(objective.value, argnums=(0, 1))(log_w, mass)
-        return Coefficients(g, None, -g, by_mass)
+        return Coefficients(g, None, -g if beta is None else -beta * g, by_mass)
 
 
 class Path(AbstractEstimator):
@@ -101,11 +117,19 @@ class Path(AbstractEstimator):
         return None
 
     def coefficients(
-        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+        self,
+        objective: AbstractObjective,
+        log_w: Weights,
+        mass: Weights,
+        beta: Scalar | None = None,
     ) -> Coefficients:
         """(a, -a, absent, dF/dmass)."""
         a = objective.path_weights(log_w, mass)
-        return Coefficients(a, -a, None, jax.grad(objective.value, argnums=1)(log_w, mass))
+        g, by_mass = jax.grad(objective.value, argnums=(0, 1))(log_w, mass)
+        if beta is None:
+            return Coefficients(a, -a, None, by_mass)
+        a = (1 - beta) * g + beta * a
+        return Coefficients(a, -beta * a, None, by_mass)
 
 
 StickTheLanding = Path
@@ -141,10 +165,16 @@ class Score(AbstractEstimator):
         return None
 
     def coefficients(
-        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+        self,
+        objective: AbstractObjective,
+        log_w: Weights,
+        mass: Weights,
+        beta: Scalar | None = None,
     ) -> Coefficients:
         """(absent, -v, v, absent)."""
         v = objective.score_weights(log_w, mass)
+        if beta is not None:
+            v += (1 - beta) * jax.grad(objective.value)(log_w, mass)
         return Coefficients(None, -v, v, None)
 
 
@@ -175,10 +205,14 @@ class Annealed(AbstractEstimator):
         )
 
     def coefficients(
-        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+        self,
+        objective: AbstractObjective,
+        log_w: Weights,
+        mass: Weights,
+        beta: Scalar | None = None,
     ) -> Coefficients:
         """Those of `Reparam`, with which it begins."""
-        return self.at(jnp.zeros((), int)).coefficients(objective, log_w, mass)
+        return self.at(jnp.zeros((), int)).coefficients(objective, log_w, mass, beta)
 
     def at(self, t: Count) -> AbstractEstimator:
         """The mixture of step t."""
@@ -196,10 +230,14 @@ class _Mixture(AbstractEstimator):
         return None
 
     def coefficients(
-        self, objective: AbstractObjective, log_w: Weights, mass: Weights
+        self,
+        objective: AbstractObjective,
+        log_w: Weights,
+        mass: Weights,
+        beta: Scalar | None = None,
     ) -> Coefficients:
-        total = Reparam().coefficients(objective, log_w, mass)
-        path = Path().coefficients(objective, log_w, mass)
+        total = Reparam().coefficients(objective, log_w, mass, beta)
+        path = Path().coefficients(objective, log_w, mass, beta)
         b = self.b.astype(log_w.dtype)
         assert total.path is not None and path.path is not None
         assert total.density is not None and path.score is not None

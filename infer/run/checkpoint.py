@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Key
 
 from infer.core.algorithm import Algorithm
+from infer.core.data import Data
 from infer.core.target import Target
 from infer.run.chunk import Carry, begin
 from infer.run.loop import Plan, Progress, Trail
@@ -28,8 +29,14 @@ def _densities(target: Target) -> Array:
     return jnp.stack([target.log_prob(0.1 * wave), target.log_prob(-0.5 * wave)])
 
 
-def fingerprint(target: Target) -> dict[str, Any]:
-    """What tells one posterior from another: sites, data, and the log density at two points."""
+def fingerprint(problem: Target | Data) -> dict[str, Any]:
+    """What tells one problem from another.
+
+    Of a posterior its sites, data, and the log density at two points; of rows what they are.
+    """
+    if isinstance(problem, Data):
+        return _fingerprint_of_rows(problem)
+    target = problem
     arrays = [np.asarray(x) for x in jax.tree.leaves(target.model) if eqx.is_array(x)]
     return {
         "sites": [[s.name, list(s.shape), s.support] for s in target.sites],
@@ -37,6 +44,18 @@ def fingerprint(target: Target) -> dict[str, Any]:
         "batch_size": target.batch_size,
         "log_prob": [float(v) for v in _densities(target.full())],
         "control": _digest([np.asarray(x).tobytes() for x in jax.tree.leaves(target.control)]),
+    }
+
+
+def _fingerprint_of_rows(data: Data) -> dict[str, Any]:
+    parts = {"x": data.rows.x, "mask": data.rows.mask, "condition": data.rows.condition}
+    there = {name: np.asarray(part) for name, part in parts.items() if part is not None}
+    return {
+        "sites": [[name, list(array.shape), str(array.dtype)] for name, array in there.items()],
+        "data": _digest([a.tobytes() for a in there.values()] + [_content(data.transform, 4)]),
+        "batch_size": data.batch_size,
+        "log_prob": [],
+        "control": "",
     }
 
 
@@ -162,19 +181,21 @@ def unpack(
     arrays: dict[str, np.ndarray],
     numbers: dict[str, Any],
     algorithm: Algorithm,
-    target: Target,
+    problem: Target | Data,
     keys: Key[Array, " chains"],
 ) -> Trail:
-    """The trail of a file; the shapes of its states come from the algorithm and the target."""
-    starts = jax.ShapeDtypeStruct((keys.shape[0], target.dim), jnp.zeros(()).dtype)
-    template = eqx.filter_eval_shape(begin, algorithm, target, keys, starts)
+    """The trail of a file; the shapes of its states come from the algorithm and the problem."""
+    starts = None
+    if isinstance(problem, Target):
+        starts = jax.ShapeDtypeStruct((keys.shape[0], problem.dim), jnp.zeros(()).dtype)
+    template = eqx.filter_eval_shape(begin, algorithm, problem, keys, starts)
     leaves, structure = jax.tree.flatten(template)
     stored = [arrays.get(f"carry/{i}") for i in range(len(leaves))]
     shapes = [(leaf.shape, leaf.dtype) for leaf in leaves]
     found = [None if a is None else (a.shape, a.dtype) for a in stored]
     if found != shapes or f"carry/{len(leaves)}" in arrays:
         raise ValueError(
-            "the stored states do not have the shapes of this algorithm on this target; resume "
+            "the stored states do not have the shapes of this algorithm on this problem; resume "
             "with the same number of chains, the same settings and the same precision."
         )
     carry: Carry = jax.tree.unflatten(structure, [jnp.asarray(a) for a in stored])

@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from infer.core.algorithm import AbstractSampler, Algorithm, Info
+from infer.core.algorithm import AbstractAmortizer, AbstractSampler, Algorithm, Info
 from infer.core.keys import Use, address
-from infer.core.target import Target
-from infer.core.types import Count, Flag, State
+from infer.core.problem import AbstractProblem
+from infer.core.types import Count, Flag, PRNGKey, State
 
 
 class Carry(eqx.Module):
@@ -66,6 +66,8 @@ def _finite(algorithm: Algorithm, state: State) -> Flag:
     """
     if isinstance(algorithm, AbstractSampler):
         answer: Any = algorithm.position(state)
+    elif isinstance(algorithm, AbstractAmortizer):
+        answer = algorithm.model(state)
     else:
         answer = algorithm.posterior(state)
     leaves = [leaf for leaf in jax.tree.leaves(answer) if eqx.is_inexact_array(leaf)]
@@ -78,28 +80,36 @@ def _blank(shape: jax.ShapeDtypeStruct) -> Array:
 
 
 @eqx.filter_jit
-def begin(algorithm: Algorithm, problem: Target, keys: Key[Array, " chains"], starts: Any) -> Carry:
+def begin(
+    algorithm: Algorithm, problem: AbstractProblem, keys: Key[Array, " chains"], starts: Any
+) -> Carry:
     """The first carry: `init` of every chain at its own start."""
-    states = jax.vmap(lambda key, start: algorithm.init(address(key, Use.INIT), problem.at(start)))(
-        keys, starts
-    )
+
+    def first(key: PRNGKey, start: Any) -> State:
+        placed: Any = problem.at(start)
+        return algorithm.init(address(key, Use.INIT), placed)
+
+    states = jax.vmap(first)(keys, starts)
     return _fresh(algorithm, problem, keys, states)
 
 
 @eqx.filter_jit
 def carry_on(
-    algorithm: Algorithm, problem: Target, keys: Key[Array, " chains"], states: State
+    algorithm: Algorithm, problem: AbstractProblem, keys: Key[Array, " chains"], states: State
 ) -> Carry:
     """A carry that starts from the states of an earlier run, with nothing held against them."""
     return _fresh(algorithm, problem, keys, states)
 
 
 def _fresh(
-    algorithm: Algorithm, problem: Target, keys: Key[Array, " chains"], states: State
+    algorithm: Algorithm, problem: AbstractProblem, keys: Key[Array, " chains"], states: State
 ) -> Carry:
-    shapes = jax.eval_shape(
-        jax.vmap(lambda key, state: algorithm.step(key, problem, state)[1]), keys, states
-    )
+    sample: Any = problem
+
+    def shown(key: PRNGKey, state: State) -> Info:
+        return algorithm.step(key, sample, state)[1]
+
+    shapes = jax.eval_shape(jax.vmap(shown), keys, states)
     return Carry(
         states,
         jax.tree.map(_blank, shapes),
@@ -112,7 +122,7 @@ def _fresh(
 @eqx.filter_jit
 def advance(
     algorithm: Algorithm,
-    problem: Target,
+    problem: AbstractProblem,
     keys: Key[Array, " chains"],
     carry: Carry,
     schedule: Schedule,
@@ -129,7 +139,8 @@ def advance(
 
     def one_chain(key: Array, state: State, i: Array) -> tuple[State, Info]:
         step_key = jax.random.fold_in(key, schedule.offset + i)
-        sample, move_key = problem, step_key
+        move_key = step_key
+        sample: Any = problem
         if not problem.exact:
             rows_key, move_key = jax.random.split(step_key)
             sample = problem.subsample(rows_key)

@@ -7,14 +7,17 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from infer.core.algorithm import AbstractApproximator, Algorithm
 from infer.core.posterior import Particles
-from infer.core.target import Target
+from infer.core.problem import AbstractProblem
 from infer.run.chunk import Carry
 
 Tree = TypeVar("Tree")
+Problem = TypeVar("Problem", bound=AbstractProblem)
 AXES = ("chains", "particles", "data", "samples")
 
 
-def lay_out(mesh: Mesh, algorithm: Algorithm, carry: Carry, target: Target) -> tuple[Carry, Target]:
+def lay_out(
+    mesh: Mesh, algorithm: Algorithm, carry: Carry, problem: Problem
+) -> tuple[Carry, Problem]:
     """Put a run's states and data on a mesh with one axis of a name out of `AXES`.
 
     "chains" splits the leading axis of every state, "particles" the rows of the particles and of
@@ -48,18 +51,18 @@ def lay_out(mesh: Mesh, algorithm: Algorithm, carry: Carry, target: Target) -> t
         chains = carry.alive.shape[0]
         if chains % devices:
             raise ValueError(f"{chains} chains do not divide over {devices} devices.")
-        return each(carry, 0), each(target, None)
+        return each(carry, 0), each(problem, None)
     if axis == "samples":
         if not (isinstance(algorithm, AbstractApproximator) and algorithm.spreads_samples):
             raise ValueError(
                 f'{type(algorithm).__name__} has no draws to lay out along "samples"; write '
                 'Mesh(devices, "chains").'
             )
-        return each(carry, None), each(target, None)
+        return each(carry, None), each(problem, None)
     if axis == "data":
-        if target.size is None or target.size % devices:
-            raise ValueError(f"{target.size} data rows do not divide over {devices} devices.")
-        return each(carry, None), each(target, 0, target.size)
+        if problem.size is None or problem.size % devices:
+            raise ValueError(f"{problem.size} data rows do not divide over {devices} devices.")
+        return each(carry, None), each(problem, 0, problem.size)
     if not (isinstance(algorithm, AbstractApproximator) and algorithm.particles):
         raise ValueError(
             'a mesh axis "particles" is for sets of particles; write Mesh(devices, "chains").'
@@ -75,4 +78,4 @@ def lay_out(mesh: Mesh, algorithm: Algorithm, carry: Carry, target: Target) -> t
     states = jax.tree.map(
         lambda x: place(x, 1, n) if x.ndim == 3 else jax.device_put(x, whole), carry
     )
-    return states, each(target, None)
+    return states, each(problem, None)

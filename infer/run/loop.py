@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Key
 
-from infer.core.algorithm import AbstractApproximator, Algorithm
+from infer.core.algorithm import AbstractSampler, Algorithm
 from infer.core.outcome import Ending, Outcome
+from infer.core.problem import AbstractProblem
 from infer.core.stopping import AbstractStopping
-from infer.core.target import Target
 from infer.run.chunk import Carry, Schedule, advance, begin
 from infer.run.moments import Streamed, stream
 
@@ -100,7 +100,9 @@ class Progress:
 Callback = Callable[[Progress], Any]
 
 
-def start(algorithm: Algorithm, problem: Target, keys: Key[Array, " chains"], starts: Any) -> Trail:
+def start(
+    algorithm: Algorithm, problem: AbstractProblem, keys: Key[Array, " chains"], starts: Any
+) -> Trail:
     """A run of no steps yet."""
     clock = time.perf_counter()
     carry = jax.block_until_ready(begin(algorithm, problem, keys, starts))
@@ -109,7 +111,7 @@ def start(algorithm: Algorithm, problem: Target, keys: Key[Array, " chains"], st
 
 def run(
     algorithm: Algorithm,
-    problem: Target,
+    problem: AbstractProblem,
     keys: Key[Array, " chains"],
     trail: Trail,
     plan: Plan,
@@ -145,7 +147,7 @@ def _cut(trail: Trail, taken: int, thin: int) -> None:
 
 def _phase(
     algorithm: Algorithm,
-    problem: Target,
+    problem: AbstractProblem,
     keys: Key[Array, " chains"],
     trail: Trail,
     plan: Plan,
@@ -156,7 +158,7 @@ def _phase(
     total = plan.warmup if warming else plan.steps
     thin = 1 if warming or plan.moments else plan.thin
     rows = _rows(algorithm, trail, plan)
-    rule = algorithm.stopping if isinstance(algorithm, AbstractApproximator) else None
+    rule = None if isinstance(algorithm, AbstractSampler) else algorithm.stopping
     rule = rule if plan.early else None
     done = trail.warmed if warming else trail.taken
     if done >= total:
@@ -241,7 +243,7 @@ def _rows(algorithm: Algorithm, trail: Trail, plan: Plan) -> int:
     """Rows of a chunk's buffer: from shapes alone, so that the program is the same every time."""
     if plan.chunk is not None:
         return plan.chunk
-    if isinstance(algorithm, AbstractApproximator):
+    if not isinstance(algorithm, AbstractSampler):
         return BUFFER_SCALARS
     position = jax.eval_shape(jax.vmap(algorithm.position), trail.carry.states)
     return max(1, min(BUFFER_ROWS, BUFFER_BYTES // (position.size * position.dtype.itemsize)))

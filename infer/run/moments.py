@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from infer.core.problem import AbstractProblem
 from infer.core.target import Target
 from infer.core.types import Values
 
@@ -108,13 +109,14 @@ class Streamed:
         return found
 
 
-def stream(target: Target, before: Streamed | None, z: Array, count: int) -> Streamed:
+def stream(problem: AbstractProblem, before: Streamed | None, z: Array, count: int) -> Streamed:
     """The moments after the first `count` rows of z (rows, chains, d), on the supports by name.
 
     All rows are mapped to the supports, so that any count runs the same compiled program.
     """
     rows, chains, d = z.shape
-    named = constrain(target.full(), z.reshape(-1, d))
+    assert isinstance(problem, Target)
+    named = constrain(problem.full(), z.reshape(-1, d))
     values = [np.asarray(v, np.float64).reshape(rows, chains, -1) for v in named.values()]
     joined = np.concatenate(values, axis=-1)[:count]
     if before is None:

@@ -1,0 +1,121 @@
+"""From the outputs of an encoder to the posterior of a row."""
+
+import math
+from abc import abstractmethod
+from typing import ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+
+from infer.amortized.parts import Frozen
+from infer.core.posterior import AbstractDistribution, AbstractFamily
+from infer.core.types import PRNGKey, Vector
+from infer.flows.flow import Flow
+from infer.flows.layer import Chain
+from infer.flows.linear import Elementwise
+
+
+class AbstractHead(eqx.Module):
+    """Makes the posterior q(z | x) of a row from what the encoder says of it.
+
+    Attributes:
+        dim: length of z.
+        has_density: False for points and codes that claim no posterior.
+    """
+
+    dim: eqx.AbstractVar[int]
+    has_density: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def n_outputs(self) -> int:
+        """Numbers that the encoder has to give per row."""
+
+    @abstractmethod
+    def __call__(self, outputs: Vector) -> AbstractDistribution:
+        """The posterior of a row."""
+
+    def mean(self, outputs: Vector) -> Vector:
+        """The posterior mean where it is known, else the mean of 64 draws of one key."""
+        q = self(outputs)
+        moments = q.moments()
+        if moments is not None:
+            return moments[0]
+        return jnp.mean(q.sample(jax.random.key(0), 64), axis=0)
+
+
+class AbstractPosterior(eqx.Module):
+    """A kind of posterior that is no family of densities on R^d; makes the head of a model.
+
+    Attributes:
+        independent: are draws of a row independent of one another?
+    """
+
+    @property
+    @abstractmethod
+    def independent(self) -> bool:
+        """True where draws of one row are independent."""
+
+    @abstractmethod
+    def head(self, key: PRNGKey, latent: int) -> AbstractHead:
+        """The first head for `latent` latent variables."""
+
+
+class MemberHead(AbstractHead):
+    """q(z | x) has the parameters of one member of a family plus the outputs of the encoder.
+
+    Attributes:
+        member: what outputs of zero stand for.
+    """
+
+    member: Frozen
+    dim: int = eqx.field(static=True)
+
+    @property
+    def n_outputs(self) -> int:
+        """The number of its parameters."""
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.member))
+
+    def __call__(self, outputs: Vector) -> AbstractDistribution:
+        """The member with parameters moved by the outputs."""
+        leaves, structure = jax.tree.flatten(self.member.value)
+        moved, first = [], 0
+        for leaf in leaves:
+            size = math.prod(leaf.shape)
+            moved.append(leaf + outputs[first : first + size].reshape(leaf.shape))
+            first += size
+        return jax.tree.unflatten(structure, moved)
+
+
+class FlowHead(AbstractHead):
+    """q(z | x) is what a flow, the same for all rows, makes of N(m(x), diag(s(x))^2).
+
+    Attributes:
+        flow: the layers.
+    """
+
+    flow: Flow
+    dim: int = eqx.field(static=True)
+
+    @property
+    def n_outputs(self) -> int:
+        """A mean and a log scale per latent variable."""
+        return 2 * self.dim
+
+    def __call__(self, outputs: Vector) -> Flow:
+        """The flow of the Gaussian of a row."""
+        shift, log_scale = jnp.split(outputs, 2)
+        return Flow(Chain((Elementwise(shift, log_scale), self.flow.body)), self.flow.place)
+
+
+def head_of(
+    posterior: AbstractFamily | AbstractPosterior, key: PRNGKey, latent: int
+) -> AbstractHead:
+    """The first head of a family or another kind of posterior."""
+    if isinstance(posterior, AbstractPosterior):
+        return posterior.head(key, latent)
+    member = posterior.init(key, jnp.zeros(latent))
+    if isinstance(member, Flow):
+        return FlowHead(flow=member, dim=latent)
+    return MemberHead(member=Frozen(member), dim=latent)

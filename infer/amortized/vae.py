@@ -1,0 +1,238 @@
+"""Variational autoencoders: every variant is a choice of parts."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+
+from infer.amortized.checks import check_rows, check_vae
+from infer.amortized.heads import AbstractPosterior, head_of
+from infer.amortized.model import AmortizedModel
+from infer.amortized.networks import MLP, AbstractNetwork, network_of
+from infer.amortized.parts import join, split
+from infer.amortized.priors import VampPrior
+from infer.core.algorithm import AbstractAmortizer, Info
+from infer.core.checks import nonnegative
+from infer.core.data import Data
+from infer.core.posterior import AbstractFamily
+from infer.core.stopping import LossSettled
+from infer.core.types import Count, PRNGKey, Scalar
+from infer.families.gaussian import MeanField
+from infer.families.standard import Standard
+from infer.likelihoods.likelihood import AbstractLikelihood
+from infer.objectives.amortized import Bounds, surrogate
+from infer.objectives.bounds import ReverseKL
+from infer.objectives.estimator import AbstractEstimator, Path
+from infer.objectives.objective import AbstractObjective
+from infer.optimizers.averaging import average
+from infer.optimizers.clipping import MedianClip
+from infer.optimizers.optimizer import Optimizer, advance, first_state, optimizer
+from infer.regularizers.regularizer import AbstractRegularizer, Batch
+
+Beta = float | int | Scalar | Callable[[Count], Scalar] | None
+
+
+def _as_beta(beta: Any) -> Any:
+    return beta if beta is None or callable(beta) else nonnegative("beta", 1.0)(beta)
+
+
+class _State(eqx.Module):
+    model: AmortizedModel
+    average: Any  # of what is trained in it
+    optimizer: optax.OptState
+    t: Count
+    norms: Float[Array, " window"] | None
+    skipped: Count
+
+
+class VAE(AbstractAmortizer):
+    """Fits a model of rows p(x, z) = p(z) p(x | decoder(z)) together with q(z | x), for all rows.
+
+        theta, phi  <-  optimizer(gradient of mean_b F_b - sum_i weight_i r_i)
+        F_b = F(log w_b1 ... log w_bK)
+        log w_bk = log p(x_b | z_bk) + beta (log p(z_bk) - log q(z_bk | x_b))
+
+    with z_bk ~ q(. | x_b), K = `n_samples`. With `IWAE()` it is the importance weighted
+    autoencoder, with `beta` a beta-VAE, with `beta=0` and regularizers a Wasserstein autoencoder;
+    docs/vae.md has the table. The answer is a polynomial-decay average of the parameters. Cost per
+    step: for every row of the batch one encoder pass and K decoder passes, forward and back.
+
+    The posterior q(z | x) is for the decoder that was fitted, and the verdict is on q alone: it
+    does not say whether the decoder is a good model of the data.
+
+    Args:
+        likelihood: p(x | outputs), `infer.likelihoods.Bernoulli()` or the like.
+        latent: number of latent variables, >= 1.
+        encoder: `infer.MLP((64, 64))`, or any callable pytree that takes one row (x, then mask and
+            condition where there are any) and gives as many numbers as the posterior needs.
+        posterior: shape of q(z | x): any family, `MeanField()`, `FullRank()`, `LowRank()`,
+            `Mixture()`, or a flow, whose layers are the same for all rows.
+        prior: p(z): any family, whose member is fitted; `infer.VampPrior()`; the default
+            `infer.Standard()` is N(0, I).
+        decoder: `infer.MLP((64, 64))`, or any callable pytree that takes z (then the condition) and
+            gives the outputs that the likelihood needs, of shape x.shape or (n, *x.shape).
+        objective: what is made large, `ReverseKL()`, `IWAE()`, `Renyi(alpha)`, ...; or a pair, the
+            first for the posterior, the second for the model: `(ForwardKL(), IWAE())`.
+        estimator: of the gradient in the posterior: `Path()`, `Reparam()`, `Score()`.
+        regularizers: of `infer.regularizers`, subtracted from the objective.
+        optimizer: any optax transformation.
+        n_samples: K, draws per row and step, >= 1.
+        beta: weight of prior and posterior in log w, >= 0, or a function of the step; None is 1.
+            What is made large is a bound for 1 alone.
+        clip: `MedianClip()` shortens unusually long gradients; None takes them as they are.
+        stopping: a `LossSettled` rule, or None to take every step.
+
+    Source: Kingma and Welling, Auto-encoding variational Bayes, ICLR 2014; Burda, Grosse and
+    Salakhutdinov, Importance weighted autoencoders, ICLR 2016.
+    """
+
+    likelihood: AbstractLikelihood
+    latent: int = eqx.field(static=True, default=8)
+    encoder: AbstractNetwork | Callable[..., Array] = eqx.field(default_factory=MLP)
+    posterior: AbstractFamily | AbstractPosterior = eqx.field(
+        default_factory=lambda: MeanField(scale=1.0)
+    )
+    prior: AbstractFamily | VampPrior = eqx.field(default_factory=Standard)
+    decoder: AbstractNetwork | Callable[..., Array] = eqx.field(default_factory=MLP)
+    objective: AbstractObjective | tuple[AbstractObjective, AbstractObjective] = eqx.field(
+        default_factory=ReverseKL
+    )
+    estimator: AbstractEstimator = eqx.field(default_factory=Path)
+    regularizers: tuple[AbstractRegularizer, ...] = ()
+    optimizer: Optimizer | optax.GradientTransformation = eqx.field(
+        default_factory=lambda: optimizer(optax.adam, learning_rate=1e-3)
+    )
+    n_samples: int = eqx.field(static=True, default=1)
+    beta: Beta = eqx.field(converter=_as_beta, default=None)
+    clip: MedianClip | None = None
+    stopping: LossSettled | None = eqx.field(static=True, default=None)
+    default_steps: ClassVar[int] = 10_000
+    source: ClassVar[str] = "Kingma, Welling. Auto-encoding variational Bayes. ICLR 2014."
+
+    def __check_init__(self) -> None:
+        """Refuse what could only fail later."""
+        check_vae(self)
+
+    @property
+    def objectives(self) -> tuple[AbstractObjective, AbstractObjective]:
+        """What the posterior makes large, and what the model does."""
+        if isinstance(self.objective, tuple):
+            return self.objective
+        return self.objective, self.objective
+
+    def check(self, data: Data) -> None:
+        """Refuse rows outside of the likelihood's range, and networks of other shapes."""
+        check_rows(self, data)
+
+    def init(self, key: PRNGKey, data: Data) -> _State:
+        """Networks of the sizes that the rows need."""
+        model = self.build(key, data)
+        trained, _ = split(model)
+        zero = jnp.zeros((), int)
+        dtype = jnp.zeros(()).dtype
+        return _State(
+            model,
+            trained,
+            first_state(self.optimizer, trained),
+            zero,
+            None if self.clip is None else self.clip.init(dtype),
+            zero,
+        )
+
+    def build(self, key: PRNGKey, data: Data) -> AmortizedModel:
+        """The first model of these rows."""
+        key_rows, key_head, key_prior, key_encoder, key_decoder = jax.random.split(key, 5)
+        rows = data.seen(key_rows)
+        head = head_of(self.posterior, key_head, self.latent)
+        likelihood = self.likelihood.init(rows.x)
+        z = jnp.zeros((1, head.dim))
+        given = () if rows.condition is None else (rows.condition,)
+        z = jnp.broadcast_to(z, (rows.x.shape[0], head.dim)) if given else z
+        if isinstance(self.prior, VampPrior):
+            prior = self.prior.init(key_prior, rows)
+        else:
+            prior = self.prior.init(key_prior, z[0])
+        outputs, start = jnp.zeros(head.n_outputs), likelihood.start(rows.x)
+        return AmortizedModel(
+            network_of(self.encoder, key_encoder, rows.inputs(), outputs, 0.1),
+            head,
+            prior,
+            network_of(self.decoder, key_decoder, (z, *given), start, 1.0),
+            likelihood,
+        )
+
+    def step(self, key: PRNGKey, data: Data, state: _State) -> tuple[_State, Info]:
+        """One step of the optimizer on the rows of one step."""
+        before, rest = split(state.model)
+
+        def loss(trained: Any) -> tuple[Scalar, tuple[Bounds, dict[str, Array]]]:
+            return self._loss(key, data, trained, rest, state.t)
+
+        descent, (bounds, stats) = jax.grad(loss, has_aux=True)(before)
+        value = -jnp.mean(bounds.values)
+        norms, skipped, keep = state.norms, state.skipped, None
+        if self.clip is not None:
+            assert norms is not None
+            descent, keep, norms = self.clip.apply(norms, descent, state.t)
+            keep &= jnp.isfinite(value)
+            skipped += ~keep
+            stats |= {"gradient_norm": norms[state.t % self.clip.window], "skipped_steps": skipped}
+        updates, opt_state = advance(self.optimizer, descent, state.optimizer, before, {})
+        trained = jax.tree.map(jnp.add, before, updates)
+        if keep is not None:
+            trained, opt_state = jax.tree.map(
+                lambda new, old: jnp.where(keep, new, old),
+                (trained, opt_state),
+                (before, state.optimizer),
+            )
+        model = join(trained, rest)
+        mean = average(state.average, trained, state.t)
+        # Gradients of the log joint density, as elsewhere: one per draw.
+        info = Info(value, jnp.asarray(bounds.log_w.size), stats)
+        return _State(model, mean, opt_state, state.t + 1, norms, skipped), info
+
+    def model(self, state: _State) -> AmortizedModel:
+        """The model with averaged parameters."""
+        return join(state.average, split(state.model)[1])
+
+    def _loss(
+        self, key: PRNGKey, data: Data, trained: Any, rest: Any, t: Count
+    ) -> tuple[Scalar, tuple[Bounds, dict[str, Array]]]:
+        """What the optimizer differentiates, with the bounds and each regularizer beside it."""
+        key_draws, key_rest = jax.random.split(key)
+        rows, model = data.rows, join(trained, rest)
+        beta: Any = self.beta(t) if callable(self.beta) else self.beta
+
+        def log_joint(trained: Any, z: Float[Array, "B K d"]) -> Float[Array, "B K"]:
+            model: AmortizedModel = join(trained, rest)
+            prior = model.latent_prior()
+            log_prior = jax.vmap(jax.vmap(prior.log_prob))(z)
+            each = jax.vmap(model.log_likelihood, (0, None))
+            return jax.vmap(each)(z, rows) + (log_prior if beta is None else beta * log_prior)
+
+        outputs = jax.vmap(model.outputs)(rows)
+        keys = jax.random.split(key_draws, outputs.shape[0])
+        bounds = surrogate(
+            keys,
+            trained,
+            lambda key, outputs: model.head(outputs).sample_score(key, self.n_samples),
+            outputs,
+            log_joint,
+            self.objectives,
+            self.estimator,
+            beta,
+        )
+        total, stats = -bounds.surrogate, {}
+        if self.regularizers:
+            q = jax.vmap(model.head)(outputs)
+            z, size = bounds.draws.x, jnp.asarray(data.total)
+            batch = Batch(rows.x, z, q, model.latent_prior(), t, size)
+            for i, regularizer in enumerate(self.regularizers):
+                value = regularizer(jax.random.fold_in(key_rest, i), batch)
+                total += value
+                stats[type(regularizer).__name__] = jax.lax.stop_gradient(value)
+        return total, (bounds, stats)

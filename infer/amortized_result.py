@@ -1,0 +1,354 @@
+"""What a fit of a model of rows returns: the model, a posterior for every row, and a verdict."""
+
+import os
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from infer.amortized.encoded import Encoded, Joint, RowDensity
+from infer.amortized.model import AmortizedModel
+from infer.bridges.density import from_log_density
+from infer.core.algorithm import AbstractAmortizer
+from infer.core.data import Data, Rows
+from infer.core.evidence import Verdict
+from infer.core.keys import Use, address, as_key
+from infer.core.outcome import Outcome
+from infer.core.posterior import AbstractDistribution
+from infer.core.types import Points, PRNGKey, Scalar, Vector
+from infer.diagnostics.evidence_bounds import ImportanceEvidence, importance_evidence
+from infer.diagnostics.latents import Latents, latent_use
+from infer.planning import at_least_one
+from infer.result import Result, Timings, best_restart
+from infer.run.checkpoint import origin
+from infer.run.loop import Plan, Trail
+
+
+class AmortizedResult:
+    """The answer of `infer.fit` for rows: a model of them, with q(z | x) for each.
+
+        result.given(x)           the posterior of one row, an ordinary `Result` with its verdict
+        result.evidence(x)        log p(x) of rows by importance sampling, with what shows its error
+        result.generate(n=...)    new rows
+        result.reconstruct(x)     E p(x | z), z at the posterior mean
+
+    Attributes:
+        verdict: whether q(z | x) can be trusted as the posterior of this decoder; it does not judge
+            the decoder as a model of the world.
+        outcome: how the run ended.
+        timings: seconds, compilation apart.
+        data, algorithm: what was fitted, with what; None in a result loaded without them.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: Data | None,
+        algorithm: AbstractAmortizer | None,
+        key: PRNGKey,
+        plan: Plan,
+        trail: Trail,
+        outcome: Outcome,
+        verdict: Verdict,
+        timings: Timings,
+        algorithm_name: str,
+        settings: str,
+        model: AmortizedModel | None = None,
+        identity: dict[str, Any] | None = None,
+        made: dict[str, str] | None = None,
+    ) -> None:
+        self.data = data
+        self.algorithm = algorithm
+        self.key = key
+        self.keys = (key,)
+        self.plan = plan
+        self.trail = trail
+        self.outcome = outcome
+        self.verdict = verdict
+        self.timings = timings
+        self.algorithm_name = algorithm_name
+        self.settings = settings
+        self.identity = identity
+        self.made = made or origin()
+        self._model = model
+
+    @property
+    def problem(self) -> Data | None:
+        """What was fitted: the rows."""
+        return self.data
+
+    @property
+    def model(self) -> AmortizedModel:
+        """The fitted model; with several restarts, the one with the best final objective."""
+        if self._model is None:
+            if self.algorithm is None:
+                raise ValueError(
+                    "the model needs its parts, which a file does not hold: write "
+                    "infer.load(path, data, algorithm)."
+                )
+            self._model = fitted(self.algorithm, self.trail)
+        return self._model
+
+    @property
+    def history(self) -> dict[str, np.ndarray]:
+        """Recorded loss and statistics by name, each (chain, step)."""
+        return {
+            name.removeprefix("stats/"): np.swapaxes(values, 0, 1)
+            for name, values in self.trail.record().items()
+        }
+
+    def given(
+        self, x: Any, *, key: Any, condition: Any = None, mask: Any = None, draws: int = 1000
+    ) -> Result:
+        """The posterior q(z | x) of one row, as a `Result` with draws of `z` and a verdict.
+
+        Args:
+            x: one row.
+            key: a PRNG key or an integer.
+            condition: that of the row, where the fit had conditions.
+            mask: that of the row, where the fit had masks.
+            draws: draws of z, >= 1.
+
+        Raises:
+            TypeError: for a point encoder or a code without a density, which claim no posterior.
+        """
+        from infer.fit import fit
+
+        self._needs_density("given")
+        rows = self._rows(_one(x), _one(condition), _one(mask))
+        row = rows.take(0)
+        model = self.model
+        q = _posterior(model, row)
+        target = from_log_density(RowDensity(model, row), {"z": jnp.zeros(model.head.dim)})
+        return fit(target, Encoded(q=q), key=key, steps=1, draws=draws, progress=False)
+
+    def posteriors(self, x: Any = None, *, condition: Any = None, mask: Any = None) -> Any:
+        """q(z | x) of many rows: a distribution whose arrays have a leading axis of rows."""
+        return _posteriors(self.model, self._rows(x, condition, mask))
+
+    def encode(self, x: Any = None, *, condition: Any = None, mask: Any = None) -> Points:
+        """Posterior means of rows, (N, d); of the rows that were fitted if x is None."""
+        return _means(self.model, self._rows(x, condition, mask))
+
+    def decode(self, z: Any, *, condition: Any = None) -> Array:
+        """The mean of x at latent points (N, d)."""
+        given = None if condition is None else jnp.asarray(condition)
+        return _decode(self.model, jnp.asarray(z), given)
+
+    def reconstruct(self, x: Any = None, *, condition: Any = None, mask: Any = None) -> Array:
+        """The mean of x at the posterior means of rows; fills in what was not observed."""
+        rows = self._rows(x, condition, mask)
+        return _decode(self.model, _means(self.model, rows), rows.condition)
+
+    def generate(self, n: int | None = None, *, key: Any, condition: Any = None) -> Array:
+        """New rows: x ~ p(x | z), z ~ p(z).
+
+        Args:
+            n: how many, >= 1; with conditions, as many as there are.
+            key: a PRNG key or an integer.
+            condition: what is given, a row for each, where the fit had them.
+        """
+        given = None if condition is None else jnp.asarray(condition)
+        if (given is None) != (self._like().condition is None):
+            raise ValueError(
+                "generate needs condition= where the fit had one, and none where it had none."
+            )
+        if given is not None and n not in (None, len(given)):
+            raise ValueError(f"n={n} and {len(given)} conditions do not agree; leave out n.")
+        n = at_least_one("n", len(given) if given is not None else n)
+        return _generate(self.model, address(as_key(key), Use.PREDICT), n, given)
+
+    def interpolate(self, first: Any, last: Any, n: int = 8) -> Array:
+        """The means of x along the straight line between the posterior means of two rows."""
+        ends = self.encode(jnp.stack([jnp.asarray(first), jnp.asarray(last)]))
+        share = jnp.linspace(0, 1, at_least_one("n", n))[:, None]
+        return self.decode((1 - share) * ends[0] + share * ends[1])
+
+    def evidence(
+        self,
+        x: Any = None,
+        *,
+        key: Any,
+        condition: Any = None,
+        mask: Any = None,
+        n_samples: int = 1000,
+        chunk: int = 5000,
+        inflate: float | None = None,
+    ) -> ImportanceEvidence:
+        """Log p(x) of rows by importance sampling from q(z | x): the test likelihood of papers.
+
+        Its mean over rows, with the sign changed, is the NLL. Look at `khat` beside it.
+
+        Args:
+            x: rows; the held-out ones, or those that were fitted, if None.
+            key: a PRNG key or an integer.
+            condition: those of the rows, where the fit had conditions.
+            mask: those of the rows, where the fit had masks.
+            n_samples: draws per row, >= 1.
+            chunk: draws evaluated at once; bounds the memory.
+            inflate: see `infer.diagnostics.importance_evidence`.
+        """
+        self._needs_density("evidence")
+        rows = self._held_out() if x is None else self._rows(x, condition, mask)
+        model = self.model
+        return importance_evidence(
+            address(as_key(key), Use.PREDICT),
+            Joint(model),
+            _posteriors(model, rows),
+            rows,
+            n_samples,
+            chunk,
+            inflate,
+        )
+
+    def latents(
+        self, x: Any = None, *, key: Any, condition: Any = None, mask: Any = None
+    ) -> Latents:
+        """How the latent variables are used: active ones, information, aggregate against prior.
+
+        Cost O(N^2) densities of q for N rows.
+        """
+        self._needs_density("latents")
+        rows = self._held_out() if x is None else self._rows(x, condition, mask)
+        return use_of(self.model, rows, address(as_key(key), Use.PREDICT))
+
+    def with_prior(self, prior: AbstractDistribution) -> "AmortizedResult":
+        """The same model with another prior, such as one fitted to the codes afterwards.
+
+        The verdict is taken over as it is: it was passed with the old prior.
+        """
+        if not isinstance(prior, AbstractDistribution):
+            raise TypeError(f"with_prior needs a distribution of codes, got {prior!r}.")
+        new = object.__new__(AmortizedResult)
+        vars(new).update(vars(self))
+        new._model = eqx.tree_at(lambda m: m.prior, self.model, prior, is_leaf=lambda n: n is None)
+        return new
+
+    def draws(self) -> dict[str, np.ndarray]:
+        """There are none: every row has a posterior of its own."""
+        raise ValueError(
+            "a model of rows has a posterior for every row; write result.given(x, key=0).draws()."
+        )
+
+    def summary(self) -> str:
+        """Losses, seconds and the verdict as text."""
+        loss = self.trail.losses()
+        last = np.nanmean(loss[-max(1, len(loss) // 20) :]) if len(loss) else np.nan
+        return (
+            f"{self.algorithm_name}: {self.trail.taken} steps in {self.timings.run:.1f} s, "
+            f"{-last:.4g} nats per row in the last of them\n{self.verdict}"
+        )
+
+    def extend(self, *, steps: int, **options: Any) -> "AmortizedResult":
+        """The same run carried on by `steps` steps; see `Result.extend`."""
+        from infer.fit import extend
+
+        result = extend(self, steps=steps, **options)
+        assert isinstance(result, AmortizedResult)
+        return result
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write history, verdict and parameters to one file; see `infer.load`."""
+        from infer.persist import save_amortized
+
+        save_amortized(self, path)
+
+    def _like(self) -> Rows:
+        if self.data is None:
+            raise ValueError("this needs the rows: write infer.load(path, data, algorithm).")
+        return self.data.rows
+
+    def _held_out(self) -> Rows:
+        self._like()
+        assert self.data is not None
+        data = self.data if self.data.held_out is None else self.data.held_out
+        return data.seen(address(self.key, Use.DRAW))
+
+    def _rows(self, x: Any, condition: Any, mask: Any) -> Rows:
+        """Rows like those of the fit, checked; those of the fit if x is None."""
+        like = self._like()
+        if x is None:
+            assert self.data is not None
+            return self.data.seen(address(self.key, Use.DRAW))
+        rows = Data(x, condition=condition, mask=mask).rows
+        for name in ("x", "mask", "condition"):
+            mine, theirs = vars(like)[name], vars(rows)[name]
+            if (mine is None) != (theirs is None):
+                need = "needs" if mine is not None else "has no"
+                raise ValueError(f"this model {need} a {name} for every row.")
+            if mine is not None and mine.shape[1:] != theirs.shape[1:]:
+                raise ValueError(
+                    f"{name} has shape {theirs.shape}, and the rows of the fit "
+                    f"(N, {', '.join(map(str, mine.shape[1:]))})."
+                )
+        return eqx.tree_at(lambda r: r.x, rows, rows.x.astype(like.x.dtype))
+
+    def _needs_density(self, what: str) -> None:
+        if not self.model.head.has_density:
+            raise TypeError(
+                f"{what} needs a posterior with a density, and this encoder gives a point or a "
+                "code; fit a VAE with posterior=infer.MeanField(), or see encode and reconstruct."
+            )
+
+    def __repr__(self) -> str:
+        return f"<AmortizedResult of {self.algorithm_name}: {self.verdict.status}>"
+
+
+def fitted(algorithm: AbstractAmortizer, trail: Trail) -> AmortizedModel:
+    """The model of the restart with the best final objective."""
+    best = best_restart(trail)
+    model = algorithm.model(jax.tree.map(lambda leaf: leaf[best], trail.carry.states))
+    assert isinstance(model, AmortizedModel)
+    return model
+
+
+def use_of(model: AmortizedModel, rows: Rows, key: PRNGKey) -> Latents:
+    """How the latent variables of these rows are used, from one draw for each."""
+    means, *logs = _looked_at(model, rows, key)
+    return latent_use(np.asarray(means), *map(np.asarray, logs))
+
+
+@eqx.filter_jit
+def _looked_at(model: AmortizedModel, rows: Rows, key: PRNGKey) -> tuple[Array, ...]:
+    """Means, and log q(z | x), log q(z), log p(z) at a draw of every row."""
+    q, n = jax.vmap(model.posterior)(rows), rows.x.shape[0]
+    draws = jax.vmap(lambda q, key: q.equal_draws(key, 1))(q, jax.random.split(key, n))
+    z, log_q = draws.x[:, 0], draws.log_q[:, 0]
+
+    def log_aggregate(z: Vector) -> Scalar:
+        return jax.nn.logsumexp(jax.vmap(lambda q: q.log_prob(z))(q)) - jnp.log(n)
+
+    log_prior = jax.vmap(model.latent_prior().log_prob)(z)
+    return _means(model, rows), log_q, jax.lax.map(log_aggregate, z), log_prior
+
+
+def _one(value: Any) -> Any:
+    return None if value is None else np.asarray(value)[None]
+
+
+@eqx.filter_jit
+def _posterior(model: AmortizedModel, row: Rows) -> AbstractDistribution:
+    return model.posterior(row)
+
+
+@eqx.filter_jit
+def _posteriors(model: AmortizedModel, rows: Rows) -> AbstractDistribution:
+    return jax.vmap(model.posterior)(rows)
+
+
+@eqx.filter_jit
+def _means(model: AmortizedModel, rows: Rows) -> Points:
+    return jax.vmap(lambda row: model.head.mean(model.outputs(row)))(rows)
+
+
+@eqx.filter_jit
+def _decode(model: AmortizedModel, z: Points, condition: Array | None) -> Array:
+    return jax.vmap(model.mean)(z, condition)
+
+
+@eqx.filter_jit
+def _generate(model: AmortizedModel, key: PRNGKey, n: int, condition: Array | None) -> Array:
+    return model.generate(key, n, condition)
