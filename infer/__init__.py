@@ -1,5 +1,7 @@
 """Bayesian inference on JAX: one interface to many methods, and a verdict on every answer."""
 
+from infer.amortized.hierarchy import HierarchicalPosterior as HierarchicalPosterior
+from infer.amortized.hierarchy import HierarchicalPrior as HierarchicalPrior
 from infer.amortized.networks import MLP as MLP
 from infer.amortized.networks import AbstractNetwork as AbstractNetwork
 from infer.amortized.priors import VampPrior as VampPrior
@@ -89,6 +91,10 @@ from infer.external.mclmc import MCLMC as MCLMC
 from infer.external.nuts import NUTS as NUTS
 from infer.external.slice_sampling import SliceSampling as SliceSampling
 from infer.external.tempered_smc import TemperedSMC as TemperedSMC
+from infer.families.even import Antithetic as Antithetic
+from infer.families.even import EvenDraws as EvenDraws
+from infer.families.even import QuasiRandom as QuasiRandom
+from infer.families.even import SigmaPoints as SigmaPoints
 from infer.families.gaussian import FullRank as FullRank
 from infer.families.gaussian import MeanField as MeanField
 from infer.families.low_rank import LowRank as LowRank
@@ -169,6 +175,8 @@ from infer.langevin.ula import ULA as ULA
 from infer.objectives.bounds import IWAE as IWAE
 from infer.objectives.bounds import Renyi as Renyi
 from infer.objectives.bounds import ReverseKL as ReverseKL
+from infer.objectives.combined import Blend as Blend
+from infer.objectives.combined import Repeated as Repeated
 from infer.objectives.divergences import CUBO as CUBO
 from infer.objectives.divergences import ChiSquare as ChiSquare
 from infer.objectives.divergences import FDivergence as FDivergence

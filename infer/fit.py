@@ -157,6 +157,9 @@ def fit(
     run_key = as_key(key)
     _check_kind(problem, algorithm)
     assert isinstance(problem, Target | Data)
+    if isinstance(algorithm, AbstractAmortizer):
+        assert isinstance(problem, Data)
+        algorithm = algorithm.ready(problem)
     source = init if isinstance(init, Result | AmortizedResult) else None
     carried = source is not None and _carries_on(source, problem, algorithm)
     plan = plan_run(
@@ -279,7 +282,7 @@ def _check_kind(problem: Any, algorithm: Any) -> None:
                 f"{type(algorithm).__name__} fits rows, got {type(problem).__name__}; write "
                 "infer.Data(x, batch_size=64), or for the posterior of one target infer.VI()."
             )
-        return algorithm.check(problem)
+        return
     if isinstance(problem, Data):
         raise TypeError(
             f"{type(algorithm).__name__} fits a posterior density, got rows; write infer.VAE(...) "

@@ -131,6 +131,10 @@ def load(
             "key=..., resume=path)."
         )
     keys = _keys(meta, report)
+    if isinstance(algorithm, AbstractAmortizer):
+        if not isinstance(target, Data):
+            raise TypeError(f"{path} needs its rows; write infer.load(path, infer.Data(x), ...).")
+        algorithm = algorithm.ready(target)
     if target is not None:
         check_target(path, meta["target"], fingerprint(target))
     if target is not None and algorithm is not None:

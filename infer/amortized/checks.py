@@ -1,12 +1,15 @@
 """What a VAE refuses, and what it says."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from infer.amortized.heads import AbstractPosterior
+from infer.amortized.model import AmortizedModel
 from infer.amortized.networks import AbstractNetwork
 from infer.amortized.priors import VampPrior
 from infer.core.checks import check_count
@@ -43,13 +46,17 @@ def check_vae(vae: "VAE") -> None:
             f"VAE needs objective=infer.ReverseKL() or the like, or a pair of them, got "
             f"{vae.objective!r}; write objective=(infer.ForwardKL(), infer.IWAE())."
         )
-    check_pair("VAE", pair[0], vae.estimator, vae.posterior.independent, vae.n_samples)
+    kind = vae.posterior
+    check_pair("VAE", pair[0], vae.estimator, kind.independent, vae.n_samples, kind.random)
     if not pair[1].derivative:
         raise ValueError(
             f"VAE cannot fit a model by {type(pair[1]).__name__}, whose gradient is that of a "
             f"posterior at fixed draws; write objective=({type(pair[0]).__name__}(...), "
             "infer.IWAE())."
         )
+    lacking = pair[1].samples_refusal(vae.n_samples)
+    if lacking is not None:
+        raise ValueError(f"VAE with objective={type(pair[1]).__name__} needs {lacking}.")
     if vae.beta is not None and not pair[0].derivative:
         raise ValueError(
             f"VAE with objective={type(pair[0]).__name__} has no beta, since its gradient is not "
@@ -67,36 +74,60 @@ def check_vae(vae: "VAE") -> None:
         raise TypeError(f"VAE needs clip=infer.MedianClip() or None, got {vae.clip!r}.")
 
 
-def check_rows(vae: "VAE", data: Data) -> None:
-    """Refuse rows outside of the likelihood's range, and networks of other shapes."""
-    for rows in (data, data.held_out):
+def check_range(vae: "VAE", data: Data) -> np.ndarray:
+    """Refuse rows outside of the likelihood's range; gives those of the fit, NaN not observed."""
+    for rows in (data.held_out, data):
         if rows is not None:
-            x = np.asarray(rows.seen(jax.random.key(0)).x)
-            mask = rows.rows.mask
-            vae.likelihood.check(x if mask is None else x[np.asarray(mask)])
+            seen = rows.seen(jax.random.key(0))
+            x = np.asarray(seen.x)
+            there = np.ones(x.shape, bool) if seen.mask is None else np.asarray(seen.mask)
+            vae.likelihood.check(x[there])
+    return np.where(there, x, np.nan) if data.rows.mask is not None else x
+
+
+def check_shapes(vae: "VAE", data: Data) -> None:
+    """Refuse networks that take or give other shapes."""
     model = jax.eval_shape(vae.build, jax.random.key(0), data)
-    row = jax.eval_shape(lambda data: data.rows.take(0), data)
+    likelihood = vae.likelihood
+    n, event = likelihood.n_outputs, data.rows.x.shape[1:]
     z = jax.ShapeDtypeStruct((model.head.dim,), jnp.zeros(()).dtype)
-    given = () if row.condition is None else (row.condition,)
-    n, event = model.likelihood.n_outputs, row.x.shape
-    wanted = event if n == 1 else (n, *event)
-    _shape(model.encoder, row.inputs(), (model.head.n_outputs,), "encoder", "the posterior")
-    _shape(model.decoder, (z, *given), wanted, "decoder", f"{type(vae.likelihood).__name__}")
+    shapes = [part.shape[1:] for part in data.rows.inputs()]
+    given = [] if data.rows.condition is None else [data.rows.condition.shape[1:]]
+
+    def encoded(model: AmortizedModel, data: Data) -> Array:
+        return model.outputs(data.rows.take(0))
+
+    def decoded(model: AmortizedModel, data: Data, z: Array) -> Array:
+        return model.decoded(z, data.rows.take(0).condition)
+
+    wanted = (model.head.n_outputs,)
+    _shape(
+        "encoder", shapes, wanted, f"posterior={type(vae.posterior).__name__}", encoded, model, data
+    )
+    wanted, who = event if n == 1 else (n, *event), f"likelihood={type(likelihood).__name__}"
+    _shape("decoder", [z.shape, *given], wanted, who, decoded, model, data, z)
 
 
-def _shape(network: Any, inputs: tuple, wanted: tuple[int, ...], name: str, who: str) -> None:
-    shapes = tuple(part.shape for part in inputs)
-    called = f"{name}({', '.join(map(str, shapes))})"
+def _shape(
+    name: str,
+    shapes: list[tuple[int, ...]],
+    wanted: tuple[int, ...],
+    who: str,
+    call: Callable[..., Array],
+    *arguments: Any,
+) -> None:
+    called = f"{name}({', '.join(f'array of shape {shape}' for shape in shapes)})"
     try:
-        found = jax.eval_shape(lambda network, *inputs: network(*inputs), network, *inputs)
+        found = jax.eval_shape(call, *arguments)
     except Exception as error:
-        error.add_note(f"This was raised by the {name} of the VAE, called with {shapes}.")
+        error.add_note(f"This was raised by the {name} of the VAE, called as {called}.")
         raise
-    if not isinstance(found, jax.ShapeDtypeStruct) or found.shape != wanted:
-        shape = found.shape if isinstance(found, jax.ShapeDtypeStruct) else found
+    shape = found.shape if isinstance(found, jax.ShapeDtypeStruct) else found
+    if shape != wanted:
         raise ValueError(
             f"the {name} of the VAE gives shape {shape}, and {who} needs {wanted}; it was called "
-            f"as {called}, one row without a batch axis. Leave out {name}= for one that fits."
+            f"as {called}, for one row without a batch axis. Give a network with that output, or "
+            f"write {name}=infer.MLP((64, 64))."
         )
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from infer.amortized.parts import Frozen
 from infer.core.posterior import AbstractDistribution, AbstractFamily
@@ -14,6 +15,8 @@ from infer.core.types import PRNGKey, Vector
 from infer.flows.flow import Flow
 from infer.flows.layer import Chain
 from infer.flows.linear import Elementwise
+
+Outputs = Float[Array, " n"]
 
 
 class AbstractHead(eqx.Module):
@@ -33,10 +36,10 @@ class AbstractHead(eqx.Module):
         """Numbers that the encoder has to give per row."""
 
     @abstractmethod
-    def __call__(self, outputs: Vector) -> AbstractDistribution:
+    def __call__(self, outputs: Outputs) -> AbstractDistribution:
         """The posterior of a row."""
 
-    def mean(self, outputs: Vector) -> Vector:
+    def mean(self, outputs: Outputs) -> Vector:
         """The posterior mean where it is known, else the mean of 64 draws of one key."""
         q = self(outputs)
         moments = q.moments()
@@ -56,6 +59,11 @@ class AbstractPosterior(eqx.Module):
     @abstractmethod
     def independent(self) -> bool:
         """True where draws of one row are independent."""
+
+    @property
+    def random(self) -> bool:
+        """False where draws are the points of a quadrature or all of a support."""
+        return True
 
     @abstractmethod
     def head(self, key: PRNGKey, latent: int) -> AbstractHead:
@@ -77,7 +85,7 @@ class MemberHead(AbstractHead):
         """The number of its parameters."""
         return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(self.member))
 
-    def __call__(self, outputs: Vector) -> AbstractDistribution:
+    def __call__(self, outputs: Outputs) -> AbstractDistribution:
         """The member with parameters moved by the outputs."""
         leaves, structure = jax.tree.flatten(self.member.value)
         moved, first = [], 0
@@ -103,7 +111,7 @@ class FlowHead(AbstractHead):
         """A mean and a log scale per latent variable."""
         return 2 * self.dim
 
-    def __call__(self, outputs: Vector) -> Flow:
+    def __call__(self, outputs: Outputs) -> Flow:
         """The flow of the Gaussian of a row."""
         shift, log_scale = jnp.split(outputs, 2)
         return Flow(Chain((Elementwise(shift, log_scale), self.flow.body)), self.flow.place)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from infer.amortized.heads import AbstractHead
+from infer.amortized.heads import AbstractHead, Outputs
 from infer.amortized.priors import AbstractMadePrior
 from infer.core.data import Rows
 from infer.core.posterior import AbstractDistribution
@@ -32,7 +32,7 @@ class AmortizedModel(eqx.Module):
     decoder: Callable[..., Array]
     likelihood: AbstractLikelihood
 
-    def outputs(self, row: Rows) -> Vector:
+    def outputs(self, row: Rows) -> Outputs:
         """What the encoder says of one row."""
         return self.encoder(*row.inputs())
 

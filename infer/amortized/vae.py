@@ -1,5 +1,6 @@
 """Variational autoencoders: every variant is a choice of parts."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from infer.amortized.checks import check_rows, check_vae
+from infer.amortized.checks import check_range, check_shapes, check_vae
 from infer.amortized.heads import AbstractPosterior, head_of
 from infer.amortized.model import AmortizedModel
 from infer.amortized.networks import MLP, AbstractNetwork, network_of
@@ -85,6 +86,8 @@ class VAE(AbstractAmortizer):
             What is made large is a bound for 1 alone.
         clip: `MedianClip()` shortens unusually long gradients; None takes them as they are.
         stopping: a `LossSettled` rule, or None to take every step.
+        start: what the decoder gives to begin with, of the shape of its output; None reads it off
+            the rows.
 
     Source: Kingma and Welling, Auto-encoding variational Bayes, ICLR 2014; Burda, Grosse and
     Salakhutdinov, Importance weighted autoencoders, ICLR 2016.
@@ -110,6 +113,7 @@ class VAE(AbstractAmortizer):
     beta: Beta = eqx.field(converter=_as_beta, default=None)
     clip: MedianClip | None = None
     stopping: LossSettled | None = eqx.field(static=True, default=None)
+    start: Array | None = None
     default_steps: ClassVar[int] = 10_000
     source: ClassVar[str] = "Kingma, Welling. Auto-encoding variational Bayes. ICLR 2014."
 
@@ -124,13 +128,17 @@ class VAE(AbstractAmortizer):
             return self.objective
         return self.objective, self.objective
 
-    def check(self, data: Data) -> None:
-        """Refuse rows outside of the likelihood's range, and networks of other shapes."""
-        check_rows(self, data)
+    def ready(self, data: Data) -> "VAE":
+        """With likelihood and first decoder outputs as the rows have them; refuses other rows."""
+        x = check_range(self, data)
+        likelihood = self.likelihood.init(x)
+        new = dataclasses.replace(self, likelihood=likelihood, start=likelihood.start(x))
+        check_shapes(new, data)
+        return new
 
     def init(self, key: PRNGKey, data: Data) -> _State:
         """Networks of the sizes that the rows need."""
-        model = self.build(key, data)
+        model = (self if self.start is not None else self.ready(data)).build(key, data)
         trained, _ = split(model)
         zero = jnp.zeros((), int)
         dtype = jnp.zeros(()).dtype
@@ -144,11 +152,11 @@ class VAE(AbstractAmortizer):
         )
 
     def build(self, key: PRNGKey, data: Data) -> AmortizedModel:
-        """The first model of these rows."""
+        """The first model of these rows, of an algorithm that is ready for them."""
+        assert self.start is not None
         key_rows, key_head, key_prior, key_encoder, key_decoder = jax.random.split(key, 5)
         rows = data.seen(key_rows)
         head = head_of(self.posterior, key_head, self.latent)
-        likelihood = self.likelihood.init(rows.x)
         z = jnp.zeros((1, head.dim))
         given = () if rows.condition is None else (rows.condition,)
         z = jnp.broadcast_to(z, (rows.x.shape[0], head.dim)) if given else z
@@ -156,13 +164,13 @@ class VAE(AbstractAmortizer):
             prior = self.prior.init(key_prior, rows)
         else:
             prior = self.prior.init(key_prior, z[0])
-        outputs, start = jnp.zeros(head.n_outputs), likelihood.start(rows.x)
+        outputs = jnp.zeros(head.n_outputs)
         return AmortizedModel(
             network_of(self.encoder, key_encoder, rows.inputs(), outputs, 0.1),
             head,
             prior,
-            network_of(self.decoder, key_decoder, (z, *given), start, 1.0),
-            likelihood,
+            network_of(self.decoder, key_decoder, (z, *given), self.start, 1.0),
+            self.likelihood,
         )
 
     def step(self, key: PRNGKey, data: Data, state: _State) -> tuple[_State, Info]:

@@ -145,8 +145,11 @@ class AbstractAmortizer(eqx.Module):
     default_chains: ClassVar[int] = 1
 
     @abstractmethod
-    def check(self, data: Data) -> None:
-        """Refuse rows that it cannot model, before anything is compiled; `fit` calls it."""
+    def ready(self, data: Data) -> "AbstractAmortizer":
+        """The same with what has to be read off the rows; refuses rows that it cannot model.
+
+        `fit` and `load` call it, before anything is compiled.
+        """
 
     @abstractmethod
     def init(self, key: PRNGKey, data: Data) -> State:

@@ -85,6 +85,11 @@ class AbstractFamily(eqx.Module):
         """True, unless a fixed number of draws comes from each part of a distribution."""
         return True
 
+    @property
+    def random(self) -> bool:
+        """False where draws are the points of a quadrature, whose averages are biased."""
+        return True
+
     def on(self, target: Target) -> "AbstractFamily":
         """The family on the coordinates of a target; itself, unless it names sites."""
         return self

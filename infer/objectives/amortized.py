@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from infer.core.posterior import Draws
 from infer.core.types import PRNGKey, Scalar
@@ -30,7 +30,7 @@ class Bounds(NamedTuple):
 
 
 def surrogate(
-    keys: PRNGKey,
+    keys: Key[Array, " B"],
     model: Any,
     draw: Callable[[PRNGKey, Array], Draws],
     outputs: Float[Array, "B n"],

@@ -11,7 +11,7 @@ from infer.core.checks import check_count
 from infer.core.types import Count, Scalar
 from infer.objectives.objective import AbstractObjective, Weights
 
-STRATA = "and this family takes a fixed number of draws from each of its parts"
+STRATA = "and the draws of this family depend on one another (parts, pairs, an even spread)"
 
 
 class Coefficients(NamedTuple):
@@ -261,14 +261,21 @@ def check_pair(
     estimator: AbstractEstimator,
     independent: bool,
     n_samples: int,
+    random: bool = True,
 ) -> None:
-    """Refuse an estimator that would be biased, naming those that are not."""
-    name, least = type(objective).__name__, objective.least_samples
-    if n_samples < least:
+    """Refuse an estimator that would be biased, naming those that are not.
+
+    Points of a quadrature (`random=False`) have biased logarithms of averages.
+    """
+    if not random and not objective.linear:
         raise ValueError(
-            f"{owner} with objective={name} needs n_samples >= {least}, got {n_samples}; write "
-            "n_samples=8."
+            f"{owner} cannot have objective={type(objective).__name__} with draws that are not "
+            "random, since it is not linear in the log weights; write "
+            "objective=infer.ReverseKL(), or infer.Antithetic() for infer.SigmaPoints()."
         )
+    name, lacking = type(objective).__name__, objective.samples_refusal(n_samples)
+    if lacking is not None:
+        raise ValueError(f"{owner} with objective={name} needs {lacking}.")
     reason = estimator.refusal(objective, independent, n_samples)
     if reason is not None:
         valid = valid_estimators(objective, independent, n_samples)

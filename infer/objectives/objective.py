@@ -44,6 +44,12 @@ class AbstractObjective(eqx.Module):
     def value(self, log_w: Weights, mass: Weights) -> Scalar:
         """F, for draws of these masses (summing to one): what is reported, never a surrogate."""
 
+    def samples_refusal(self, n_samples: int) -> str | None:
+        """What this number of draws lacks, as the end of "needs ..."; None if nothing."""
+        if n_samples < self.least_samples:
+            return f"n_samples >= {self.least_samples}, got {n_samples}; write n_samples=8"
+        return None
+
     def check(self, dim: int) -> None:
         """Refuse a target of this dimension; called before anything is compiled."""
 
