@@ -26,6 +26,7 @@ FLOORS: dict[str, int] = {
     "families": 1,
     "flows": 1,
     "kernels": 1,
+    "likelihoods": 1,
     "objectives": 1,
     "optimizers": 1,
     "diagnostics": 1,
