@@ -7,6 +7,7 @@ from infer.amortized.networks import AbstractNetwork as AbstractNetwork
 from infer.amortized.priors import VampPrior as VampPrior
 from infer.amortized.vae import VAE as VAE
 from infer.amortized_result import AmortizedResult as AmortizedResult
+from infer import likelihoods as likelihoods
 from infer.bridges.density import from_log_density as from_log_density
 from infer.bridges.flowjax import from_flowjax as from_flowjax
 from infer.bridges.glm import from_glm as from_glm
