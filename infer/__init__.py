@@ -1,5 +1,6 @@
 """Bayesian inference on JAX: one interface to many methods, and a verdict on every answer."""
 
+from infer import likelihoods as likelihoods
 from infer.amortized.hierarchy import HierarchicalPosterior as HierarchicalPosterior
 from infer.amortized.hierarchy import HierarchicalPrior as HierarchicalPrior
 from infer.amortized.networks import MLP as MLP
@@ -7,7 +8,6 @@ from infer.amortized.networks import AbstractNetwork as AbstractNetwork
 from infer.amortized.priors import VampPrior as VampPrior
 from infer.amortized.vae import VAE as VAE
 from infer.amortized_result import AmortizedResult as AmortizedResult
-from infer import likelihoods as likelihoods
 from infer.bridges.density import from_log_density as from_log_density
 from infer.bridges.flowjax import from_flowjax as from_flowjax
 from infer.bridges.glm import from_glm as from_glm
