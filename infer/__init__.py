@@ -1,5 +1,6 @@
 """Bayesian inference on JAX: one interface to many methods, and a verdict on every answer."""
 
+from infer import regularizers as regularizers
 from infer.bridges.density import from_log_density as from_log_density
 from infer.bridges.flowjax import from_flowjax as from_flowjax
 from infer.bridges.glm import from_glm as from_glm

@@ -28,6 +28,7 @@ FLOORS: dict[str, int] = {
     "kernels": 1,
     "objectives": 1,
     "optimizers": 1,
+    "regularizers": 1,
     "diagnostics": 1,
     "gaussian": 2,
     "variational": 2,
