@@ -1,6 +1,7 @@
 """Bayesian inference on JAX: one interface to many methods, and a verdict on every answer."""
 
 from infer import likelihoods as likelihoods
+from infer import regularizers as regularizers
 from infer.amortized.hierarchy import HierarchicalPosterior as HierarchicalPosterior
 from infer.amortized.hierarchy import HierarchicalPrior as HierarchicalPrior
 from infer.amortized.networks import MLP as MLP

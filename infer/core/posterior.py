@@ -33,6 +33,11 @@ class Draws(eqx.Module):
 class AbstractDistribution(eqx.Module):
     """A distribution on R^d whose array leaves are its parameters."""
 
+    @property
+    def is_gaussian(self) -> bool:
+        """Is it a Gaussian, of which the moments say everything?"""
+        return False
+
     @abstractmethod
     def sample_score(self, key: PRNGKey, n: int) -> Draws:
         """`n` draws with log density and score, cheaper than each on its own."""

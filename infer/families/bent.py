@@ -22,6 +22,11 @@ class BentGaussian(AbstractDistribution):
     core: Float[Array, "r r"]
 
     @property
+    def is_gaussian(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def factor(self) -> Float[Array, "d d"]:
         """C with covariance C C^T; O(d^2)."""
         return self._bend(jnp.eye(self.mean.shape[0], dtype=self.mean.dtype)).T

@@ -18,6 +18,11 @@ class DiagonalGaussian(AbstractDistribution):
     log_scale: Vector
 
     @property
+    def is_gaussian(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def factor(self) -> Float[Array, "d d"]:
         """L with covariance L L^T."""
         return jnp.diag(jnp.exp(self.log_scale))
@@ -65,6 +70,11 @@ class CholeskyGaussian(AbstractDistribution):
     mean: Vector
     lower: Float[Array, "d d"]
     log_diagonal: Vector
+
+    @property
+    def is_gaussian(self) -> bool:
+        """True."""
+        return True
 
     @property
     def factor(self) -> Float[Array, "d d"]:
@@ -117,6 +127,11 @@ class DenseGaussian(AbstractDistribution):
 
     mean: Vector
     factor: Float[Array, "d d"]
+
+    @property
+    def is_gaussian(self) -> bool:
+        """True."""
+        return True
 
     @property
     def covariance(self) -> Float[Array, "d d"]:

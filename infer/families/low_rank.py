@@ -36,6 +36,11 @@ class LowRankGaussian(AbstractDistribution):
     loadings: Float[Array, "d r"]
 
     @property
+    def is_gaussian(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def factor(self) -> Float[Array, "d d_plus_r"]:
         """F = [D, U] with covariance F F^T; dense, for small d."""
         return jnp.concatenate([jnp.diag(jnp.exp(self.log_diagonal)), self.loadings], axis=1)

@@ -29,6 +29,11 @@ class ProductDistribution(AbstractDistribution):
     block: tuple[int, ...] = eqx.field(static=True)
 
     @property
+    def is_gaussian(self) -> bool:
+        """Are all factors?"""
+        return all(q.is_gaussian for q in self.factors)
+
+    @property
     def mean(self) -> Vector:
         """The mean, where all factors know theirs."""
         return self._known()[0]
