@@ -2,6 +2,8 @@
 
 from infer import likelihoods as likelihoods
 from infer import regularizers as regularizers
+from infer.amortized.convolution import ConvDecoder as ConvDecoder
+from infer.amortized.convolution import ConvEncoder as ConvEncoder
 from infer.amortized.hierarchy import HierarchicalPosterior as HierarchicalPosterior
 from infer.amortized.hierarchy import HierarchicalPrior as HierarchicalPrior
 from infer.amortized.networks import MLP as MLP

@@ -74,15 +74,19 @@ def check_vae(vae: "VAE") -> None:
         raise TypeError(f"VAE needs clip=infer.MedianClip() or None, got {vae.clip!r}.")
 
 
+def not_observed_as_nan(data: Data) -> np.ndarray:
+    """The rows of a fit as a step sees them, NaN where they were not observed."""
+    seen = data.seen(jax.random.key(0))
+    return np.asarray(seen.x if seen.mask is None else jnp.where(seen.mask, seen.x, jnp.nan))
+
+
 def check_range(vae: "VAE", data: Data) -> np.ndarray:
     """Refuse rows outside of the likelihood's range; gives those of the fit, NaN not observed."""
     for rows in (data.held_out, data):
         if rows is not None:
-            seen = rows.seen(jax.random.key(0))
-            x = np.asarray(seen.x)
-            there = np.ones(x.shape, bool) if seen.mask is None else np.asarray(seen.mask)
-            vae.likelihood.check(x[there])
-    return np.where(there, x, np.nan) if data.rows.mask is not None else x
+            x = not_observed_as_nan(rows)
+            vae.likelihood.check(x[~np.isnan(x)])
+    return x
 
 
 def check_shapes(vae: "VAE", data: Data) -> None:

@@ -89,28 +89,34 @@ class MLP(AbstractNetwork):
         self, key: PRNGKey, inputs: tuple[Array, ...], start: Array, spread: float
     ) -> MultilayerPerceptron:
         """The first network."""
-        dtype = jnp.zeros(()).dtype
-        rows = jax.vmap(lambda *row: _raveled(row))(*inputs)
-        sd = jnp.std(rows, axis=0)
-        sizes = (rows.shape[1], *self.widths, math.prod(start.shape))
-        keys = jax.random.split(key, len(sizes) - 1)
-        layers = [
-            eqx.nn.Linear(a, b, key=k, dtype=dtype)
-            for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True)
-        ]
-        last = layers[-1]
-        layers[-1] = eqx.tree_at(
-            lambda layer: (layer.weight, layer.bias),
-            last,
-            (spread * last.weight, start.reshape(-1).astype(dtype)),
-        )
-        return MultilayerPerceptron(
-            Frozen(jnp.mean(rows, axis=0)),
-            Frozen(jnp.where(sd > 1e-6, sd, 1)),
-            tuple(layers),
-            self.activation,
-            start.shape,
-        )
+        return made_perceptron(key, inputs, start, spread, self.widths, self.activation)
+
+
+def made_perceptron(
+    key: PRNGKey,
+    inputs: tuple[Array, ...],
+    start: Array,
+    spread: float,
+    widths: tuple[int, ...],
+    activation: Callable[[Array], Array],
+) -> MultilayerPerceptron:
+    """A perceptron for inputs like these, that begins around `start`."""
+    dtype = jnp.zeros(()).dtype
+    rows = jax.vmap(lambda *row: _raveled(row))(*inputs)
+    sd = jnp.std(rows, axis=0)
+    sizes = (rows.shape[1], *widths, math.prod(start.shape))
+    keys = jax.random.split(key, len(sizes) - 1)
+    layers = [
+        eqx.nn.Linear(a, b, key=k, dtype=dtype)
+        for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True)
+    ]
+    layers[-1] = eqx.tree_at(
+        lambda layer: (layer.weight, layer.bias),
+        layers[-1],
+        (spread * layers[-1].weight, start.reshape(-1).astype(dtype)),
+    )
+    mean, scale = Frozen(jnp.mean(rows, axis=0)), Frozen(jnp.where(sd > 1e-6, sd, 1))
+    return MultilayerPerceptron(mean, scale, tuple(layers), activation, start.shape)
 
 
 def _raveled(inputs: tuple[Array, ...]) -> Array:

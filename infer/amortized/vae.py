@@ -1,6 +1,7 @@
 """Variational autoencoders: every variant is a choice of parts."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -10,7 +11,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
-from infer.amortized.checks import check_range, check_shapes, check_vae
+from infer.amortized.checks import check_range, check_shapes, check_vae, not_observed_as_nan
+from infer.amortized.convolution import ConvDecoder, ConvEncoder
 from infer.amortized.heads import AbstractPosterior, head_of
 from infer.amortized.model import AmortizedModel
 from infer.amortized.networks import MLP, AbstractNetwork, network_of
@@ -24,6 +26,7 @@ from infer.core.stopping import LossSettled
 from infer.core.types import Count, PRNGKey, Scalar
 from infer.families.gaussian import MeanField
 from infer.families.standard import Standard
+from infer.likelihoods.choice import likelihood_for
 from infer.likelihoods.likelihood import AbstractLikelihood
 from infer.objectives.amortized import Bounds, surrogate
 from infer.objectives.bounds import ReverseKL
@@ -120,6 +123,30 @@ class VAE(AbstractAmortizer):
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""
         check_vae(self)
+
+    @classmethod
+    def for_data(cls, data: Any, latent: int | None = None, **settings: Any) -> "VAE":
+        """A VAE with the likelihood and the networks that suit these rows.
+
+        The likelihood is that of `infer.likelihoods.likelihood_for`. Images (N, H, W) and
+        (N, H, W, C) of at least 16 x 16 get convolutions, everything else perceptrons.
+
+        Args:
+            data: rows, an array or an `infer.Data`.
+            latent: number of latent variables; by default 8, and at most half the entries of a row.
+            settings: any argument of `VAE`.
+        """
+        data = data if isinstance(data, Data) else Data(data)
+        x = not_observed_as_nan(data)
+        event = x.shape[1:]
+        if latent is None:
+            latent = max(1, min(8, math.prod(event) // 2))
+        if len(event) in (2, 3) and min(event[:2]) >= 16:
+            settings = {
+                "encoder": ConvEncoder(),
+                "decoder": ConvDecoder(color=len(event) == 3),
+            } | settings
+        return cls(**({"likelihood": likelihood_for(x), "latent": latent} | settings))
 
     @property
     def objectives(self) -> tuple[AbstractObjective, AbstractObjective]:

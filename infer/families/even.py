@@ -95,6 +95,11 @@ class EvenGaussian(AbstractDistribution):
     noise: AbstractNoise
 
     @property
+    def is_gaussian(self) -> bool:
+        """True."""
+        return True
+
+    @property
     def mean(self) -> Vector:
         """The mean."""
         return self.gaussian.mean

@@ -18,6 +18,11 @@ class StandardGaussian(AbstractDistribution):
 
     d: int = eqx.field(static=True)
 
+    @property
+    def is_gaussian(self) -> bool:
+        """True."""
+        return True
+
     def sample_score(self, key: PRNGKey, n: int) -> Draws:
         """Draws x with score -x."""
         x = self.sample(key, n)
