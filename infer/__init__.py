@@ -8,6 +8,7 @@ from infer.amortized.hierarchy import HierarchicalPosterior as HierarchicalPoste
 from infer.amortized.hierarchy import HierarchicalPrior as HierarchicalPrior
 from infer.amortized.networks import MLP as MLP
 from infer.amortized.networks import AbstractNetwork as AbstractNetwork
+from infer.amortized.point import Point as Point
 from infer.amortized.priors import VampPrior as VampPrior
 from infer.amortized.vae import VAE as VAE
 from infer.amortized_result import AmortizedResult as AmortizedResult

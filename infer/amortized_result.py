@@ -1,7 +1,8 @@
 """What a fit of a model of rows returns: the model, a posterior for every row, and a verdict."""
 
+import math
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
 import jax
@@ -25,6 +26,10 @@ from infer.planning import at_least_one
 from infer.result import Result, Timings, best_restart
 from infer.run.checkpoint import origin
 from infer.run.loop import Plan, Trail
+
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class AmortizedResult:
@@ -226,6 +231,54 @@ class AmortizedResult:
         vars(new).update(vars(self))
         new._model = eqx.tree_at(lambda m: m.prior, self.model, prior, is_leaf=lambda n: n is None)
         return new
+
+    def plot(
+        self, *, key: Any, shape: tuple[int, ...] | None = None, columns: int = 10
+    ) -> "Figure":
+        """Rows, their reconstructions, new rows, and a walk between two codes, as small images.
+
+        Args:
+            key: a PRNG key or an integer.
+            shape: of an image (H, W) or (H, W, C); that of a row if None.
+            columns: images in a line, >= 2.
+        """
+        from infer.bridges.figures import image_rows
+
+        rows = self._held_out()
+        if rows.condition is not None or rows.mask is not None:
+            raise ValueError(
+                "plot shows rows without masks and conditions; see reconstruct and generate."
+            )
+        shape = rows.x.shape[1:] if shape is None else shape
+        if len(shape) not in (2, 3) or math.prod(shape) != math.prod(rows.x.shape[1:]):
+            raise ValueError(
+                f"plot needs the shape of an image for rows of {rows.x.shape[1:]}, got {shape}; "
+                "write shape=(8, 8)."
+            )
+        x = rows.x[: at_least_one("columns", columns)]
+        lines = {
+            "rows" if self.data is None or self.data.held_out is None else "held out": x,
+            "reconstructed": self.reconstruct(x),
+            "generated": self.generate(columns, key=key),
+            "between two": self.interpolate(x[0], x[-1], columns),
+        }
+        return image_rows({name: np.asarray(line) for name, line in lines.items()}, shape)
+
+    def plot_latents(self, x: Any = None, *, labels: Any = None) -> "Figure":
+        """Posterior means of rows in the plane of the two most active latent variables.
+
+        Args:
+            x: rows; those that were fitted if None.
+            labels: a small number or letter for each, drawn in the place of a dot.
+        """
+        from infer.bridges.figures import scatter
+
+        z = np.asarray(self.encode(x))
+        if z.shape[1] < 2:
+            raise ValueError("plot_latents needs two latent variables, and this model has one.")
+        most = np.sort(np.argsort(-z.var(axis=0))[:2])
+        names = f"z[{most[0]}]", f"z[{most[1]}]"
+        return scatter(z[:, most], None if labels is None else np.asarray(labels), names)
 
     def draws(self) -> dict[str, np.ndarray]:
         """There are none: every row has a posterior of its own."""

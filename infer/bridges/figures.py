@@ -97,6 +97,53 @@ def lines(
     return figure
 
 
+def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> "Figure":
+    """Rows of small images, each with its name on the left; gray from 0 to the largest value."""
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError("plot needs matplotlib: pip install 'infer-jax[plot]'.") from error
+    columns = max(len(images) for images in rows.values())
+    figure, axes = pyplot.subplots(
+        len(rows),
+        columns,
+        squeeze=False,
+        layout="constrained",
+        figsize=(0.75 * columns + 1.2, 0.8 * len(rows)),
+    )
+    top = max(float(np.max(images)) for images in rows.values())
+    for line, (name, images) in zip(axes, rows.items(), strict=True):
+        for ax in line:
+            ax.axis("off")
+        for ax, image in zip(line, images, strict=False):
+            ax.imshow(np.reshape(image, shape), cmap="gray_r", vmin=0, vmax=top)
+        line[0].text(-0.15, 0.5, name, transform=line[0].transAxes, ha="right", va="center")
+    return figure
+
+
+def scatter(z: np.ndarray, labels: np.ndarray | None, names: tuple[str, str]) -> "Figure":
+    """Points in a plane, with the number of their label in the place of a dot where there is one."""
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError("plot needs matplotlib: pip install 'infer-jax[plot]'.") from error
+    figure, ax = pyplot.subplots(figsize=(5, 4.6), layout="constrained")
+    if labels is None:
+        ax.plot(*z.T, ".", color=_COLORS[0], markersize=3)
+    else:
+        kinds = np.unique(labels)
+        for i, kind in enumerate(kinds):
+            mine, color = z[labels == kind], _COLORS[i % len(_COLORS)]
+            for x, y in mine:
+                ax.text(x, y, str(kind), color=color, fontsize=7, ha="center", va="center")
+        pad = 0.05 * np.ptp(z, axis=0)
+        ax.set_xlim(z[:, 0].min() - pad[0], z[:, 0].max() + pad[0])
+        ax.set_ylim(z[:, 1].min() - pad[1], z[:, 1].max() + pad[1])
+    ax.set(xlabel=names[0], ylabel=names[1])
+    ax.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def _finite(x: np.ndarray) -> np.ndarray:
     flat = np.asarray(x, np.float64).ravel()
     return flat[np.isfinite(flat)]
