@@ -1,5 +1,7 @@
 """What a fit of a model of rows returns: the model, a posterior for every row, and a verdict."""
 
+import contextlib
+import io
 import math
 import os
 from typing import TYPE_CHECKING, Any
@@ -18,15 +20,20 @@ from infer.core.data import Data, Rows
 from infer.core.evidence import Verdict
 from infer.core.keys import Use, address, as_key
 from infer.core.outcome import Outcome
-from infer.core.posterior import AbstractDistribution
+from infer.core.posterior import AbstractDistribution, AbstractFamily
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.diagnostics.evidence_bounds import ImportanceEvidence, importance_evidence
 from infer.diagnostics.latents import Latents, latent_use
+from infer.families.gaussian import FullRank
+from infer.families.mixture import Mixture
+from infer.objectives.divergences import MaximumLikelihood
+from infer.objectives.estimator import Score
+from infer.optimizers.clipping import MedianClip
 from infer.planning import at_least_one
 from infer.result import Result, Timings, best_restart
 from infer.run.checkpoint import origin
 from infer.run.loop import Plan, Trail
-
+from infer.variational.vi import VI
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -232,6 +239,40 @@ class AmortizedResult:
         new._model = eqx.tree_at(lambda m: m.prior, self.model, prior, is_leaf=lambda n: n is None)
         return new
 
+    def ex_post(
+        self, family: AbstractFamily | None = None, *, key: Any, steps: int = 3000
+    ) -> "AmortizedResult":
+        """The same model with a prior fitted to its codes, by maximum likelihood.
+
+        The codes are one draw of q(z | x) for every row of the fit, or its points. What the prior
+        of the fit leaves empty is then no longer generated; the bound of a row is another one.
+
+        Args:
+            family: `Mixture(FullRank(1.0), 10)` if None, or a flow.
+            key: a PRNG key or an integer.
+            steps: of the fit, each on 256 codes, >= 1.
+
+        Source: Ghosh et al., From variational to deterministic autoencoders, ICLR 2020.
+        """
+        from infer.fit import fit
+
+        rng = as_key(key)
+        codes = _codes(self.model, self._rows(None, None, None), address(rng, Use.DRAW))
+        family = Mixture(FullRank(scale=1.0), 10, spread=1.0) if family is None else family
+        flat = from_log_density(_nothing, {"z": codes[0]})
+        vi = VI(
+            family=family,
+            objective=MaximumLikelihood(codes),
+            estimator=Score(),
+            n_samples=256,
+            clip=MedianClip(),
+        )
+        with contextlib.redirect_stderr(io.StringIO()):  # there is no posterior to judge
+            fitted = fit(flat, vi, key=rng, steps=steps, draws=1, progress=False)
+        posterior = fitted.posterior
+        assert isinstance(posterior, AbstractDistribution)
+        return self.with_prior(posterior)
+
     def plot(
         self, *, key: Any, shape: tuple[int, ...] | None = None, columns: int = 10
     ) -> "Figure":
@@ -395,6 +436,18 @@ def _posteriors(model: AmortizedModel, rows: Rows) -> AbstractDistribution:
 @eqx.filter_jit
 def _means(model: AmortizedModel, rows: Rows) -> Points:
     return jax.vmap(lambda row: model.head.mean(model.outputs(row)))(rows)
+
+
+@eqx.filter_jit
+def _codes(model: AmortizedModel, rows: Rows, key: PRNGKey) -> Points:
+    """A draw of q(z | x) for every row."""
+    keys = jax.random.split(key, rows.x.shape[0])
+    return jax.vmap(lambda key, row: model.posterior(row).sample(key, 1)[0])(keys, rows)
+
+
+def _nothing(params: dict[str, Array]) -> Array:
+    """The log density that is 0 everywhere."""
+    return 0.0 * jnp.sum(params["z"])
 
 
 @eqx.filter_jit

@@ -48,6 +48,11 @@ def check_vae(vae: "VAE") -> None:
         )
     kind = vae.posterior
     check_pair("VAE", pair[0], vae.estimator, kind.independent, vae.n_samples, kind.random)
+    if pair[0].own_draws:
+        raise ValueError(
+            f"VAE draws from its own posterior, and {type(pair[0]).__name__} brings its draws; "
+            "write objective=infer.ReverseKL()."
+        )
     if not pair[1].derivative:
         raise ValueError(
             f"VAE cannot fit a model by {type(pair[1]).__name__}, whose gradient is that of a "

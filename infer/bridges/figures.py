@@ -122,7 +122,7 @@ def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> "Figur
 
 
 def scatter(z: np.ndarray, labels: np.ndarray | None, names: tuple[str, str]) -> "Figure":
-    """Points in a plane, with the number of their label in the place of a dot where there is one."""
+    """Points in a plane; where there are labels, these in the place of dots."""
     try:
         from matplotlib import pyplot
     except ImportError as error:

@@ -252,6 +252,7 @@ class MaximumLikelihood(AbstractObjective):
 
     draws: Points = eqx.field(converter=_as_draws)
     derivative: ClassVar[bool] = False
+    own_draws: ClassVar[bool] = True
 
     def check(self, dim: int) -> None:
         """Refuse draws of another dimension."""

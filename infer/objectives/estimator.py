@@ -267,6 +267,7 @@ def check_pair(
 
     Points of a quadrature (`random=False`) have biased logarithms of averages.
     """
+    independent, random = independent or objective.own_draws, random or objective.own_draws
     if not random and not objective.linear:
         raise ValueError(
             f"{owner} cannot have objective={type(objective).__name__} with draws that are not "

@@ -32,12 +32,14 @@ class AbstractObjective(eqx.Module):
         linear: is F a sum over draws of mass_k log w_k? Then draws need not be independent.
         derivative: is the gradient that of E F, so that autodiff of F gives it too?
         from_score: does `score_weights` say what the gradient is? Else `path_weights` alone does.
+        own_draws: does it bring draws of its own, however q makes its draws?
         least_samples: draws below which the gradient says nothing, >= 1.
     """
 
     linear: ClassVar[bool] = False
     derivative: ClassVar[bool] = True
     from_score: ClassVar[bool] = True
+    own_draws: ClassVar[bool] = False
     least_samples: ClassVar[int] = 1
 
     @abstractmethod
