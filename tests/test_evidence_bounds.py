@@ -5,6 +5,7 @@ rows, draws, chains, steps and coordinates differ everywhere.
 """
 
 import math
+import re
 
 import equinox as eqx
 import jax
@@ -234,22 +235,23 @@ def test_weights_of_zero_and_of_nan():
 
 
 def test_memory_is_that_of_a_chunk():
-    """Temporary memory as compiled: one hidden layer of 256 for 4096 draws, or for 64 at once."""
+    """The largest array of the compiled program: all layers of 4096 draws, or the weights."""
     weight = jax.random.normal(jax.random.key(0), (256, 3))
     back = jax.random.normal(jax.random.key(1), (256, 256)) / 16
 
     def log_joint(z, row):
         return -jnp.sum((row - back @ jnp.tanh(weight @ z)) ** 2)
 
-    rows, q = jnp.ones((5, 256)), standard(5)
+    def largest(chunk):
+        q, rows, batch = standard(5), jnp.ones((5, 256)), jnp.arange(1)
+        lowered = evidence_bounds._log_weights.lower(
+            jax.random.key(0), log_joint, q, rows, None, batch, 4096, chunk
+        )
+        shapes = re.findall(r"[fsu]32\[([\d,]+)\]", lowered.compile().compiled.as_text())
+        return max(math.prod(int(n) for n in shape.split(",")) for shape in shapes)
 
-    def temporary(chunk):
-        arguments = (jax.random.key(0), log_joint, q, rows, None, jnp.arange(1), 4096, chunk)
-        compiled = evidence_bounds._log_weights.lower(*arguments).compile().compiled
-        return compiled.memory_analysis().temp_size_in_bytes
-
-    assert temporary(4096) > 4 * 256 * 4096
-    assert temporary(64) < 4 * 256 * 64 * 4 + 4 * 8 * 4096
+    assert largest(4096) == 4096 * 256
+    assert largest(16) == 256 * 256
 
 
 def test_one_step_gives_both_bounds_of_the_proposal():
@@ -391,7 +393,7 @@ def test_what_is_refused():
         importance_evidence(0, model, q, rows, n_samples=0)
     with pytest.raises(ValueError, match="inflate must be > 0"):
         importance_evidence(0, model, q, rows, inflate=-1.0)
-    with pytest.raises(TypeError, match="transition=Hamiltonian"):
+    with pytest.raises(TypeError, match="transition"):
         annealed_evidence(0, model, q, rows, transition=Hamiltonian)  # type: ignore
     with pytest.raises(ValueError, match="6 levels that rise"):
         annealed_evidence(0, model, q, rows, 5, schedule=lambda n: jnp.linspace(1, 0, n + 1))

@@ -47,6 +47,7 @@ class AnnealedEvidence:
         return self.log_weights.mean(axis=1)
 
     @property
+    @np.errstate(invalid="ignore")
     def bound_error(self) -> NDArray[np.float64]:
         """Standard error of `bound`; NaN for one chain."""
         n = self.log_weights.shape[1]
@@ -58,6 +59,7 @@ class AnnealedEvidence:
         return log_mean_exp(self.log_weights)
 
     @property
+    @np.errstate(invalid="ignore")
     def ess(self) -> NDArray[np.float64]:
         """Effective number of chains, (sum w)^2 / sum w^2, between 1 and C."""
         n = self.log_weights.shape[1]

@@ -238,9 +238,10 @@ def _anneal(
     gain: Scalar,
     aim: Scalar,
 ) -> tuple[Array, ...]:
-    """One run of the rows in the batch from `starts`; with a gain above 0 step sizes follow the acceptance.
+    """One run of the rows in the batch, from `starts`; one program for pilot and both directions.
 
-    One program for the pilot and for both directions. Returns log weights, step sizes, acceptance.
+    With a gain above 0 step sizes follow the acceptance. Returns log weights, step sizes and
+    acceptance.
     """
     levels = setting.levels.astype(starts.dtype)
     widths = jnp.diff(levels)

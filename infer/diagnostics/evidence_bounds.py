@@ -163,6 +163,7 @@ def _draw(key: PRNGKey, q: AbstractDistribution, inflate: Scalar | None) -> tupl
     return mean + inflate * (z - mean), log_q - z.shape[0] * jnp.log(inflate)
 
 
+@np.errstate(invalid="ignore")  # weights of zero: the mean of log w is -inf, its error NaN
 def _summary(log_w: NDArray[np.floating]) -> tuple[NDArray[np.float64], ...]:
     """What is kept of log weights (R, K): L_K, ELBO with its error, ESS, k-hat, the curve."""
     rounding = _ROUNDINGS * float(np.finfo(log_w.dtype).eps)
