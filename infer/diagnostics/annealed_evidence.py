@@ -230,18 +230,18 @@ def sandwich(
     setting = make_setting(owner, log_joint, q0, rows, n_steps, n_chains, transition, schedule)
     aim = fraction("acceptance", 0.7)(acceptance)
     key_pilot, key_start, key_run, key_back = jax.random.split(as_key(key), 4)
-    starts = draw_starts(key_start, setting)
-    n, _, d = starts.shape
-    latents = jnp.asarray(latents, starts.dtype)
+    n, d = setting.n_rows, setting.dim
+    latents = jnp.asarray(latents)
     if latents.shape != (n, d):
         raise ValueError(
             f"{owner} needs the z that each of {n} rows was made from, shape {(n, d)}, got "
             f"{latents.shape}; simulate z ~ p(z), then rows from p(x | z)."
         )
     steps = step_sizes_of(owner, key_pilot, setting, step_sizes, aim, chunk)
+    starts = draw_starts(key_start, setting)
     forward = _annealed(key_run, setting, starts, steps, chunk)
     back = eqx.tree_at(lambda s: s.levels, setting, setting.levels[::-1])
-    ends = jnp.broadcast_to(latents[:, None], starts.shape)
+    ends = jnp.broadcast_to(latents[:, None], starts.shape).astype(starts.dtype)
     return Sandwich(forward, _annealed(key_back, back, ends, steps[:, ::-1], chunk))
 
 

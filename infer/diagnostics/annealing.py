@@ -143,6 +143,7 @@ class Setting(eqx.Module):
     levels: Float[Array, " levels"]
     transition: AbstractTransition
     n_rows: int = eqx.field(static=True)
+    dim: int = eqx.field(static=True)
     n_chains: int = eqx.field(static=True)
 
 
@@ -160,7 +161,7 @@ def make_setting(
     check_count(owner, "n_steps", n_steps, 1000)
     check_count(owner, "n_chains", n_chains, 16)
     rows = as_arrays(rows)
-    n, _ = check_model(owner, log_joint, q, rows)
+    n, d = check_model(owner, log_joint, q, rows)
     transition = Hamiltonian() if transition is None else transition
     if not isinstance(transition, AbstractTransition):
         raise TypeError(f"{owner} needs transition=Hamiltonian(), got {transition!r}.")
@@ -171,7 +172,7 @@ def make_setting(
             f"{owner} needs a schedule of {n_steps + 1} levels that rise from 0 to 1, got {b}; "
             "write schedule=lambda n: jnp.linspace(0, 1, n + 1)."
         )
-    return Setting(log_joint, q, rows, levels, transition, n, n_chains)
+    return Setting(log_joint, q, rows, levels, transition, n, d, n_chains)
 
 
 def step_sizes_of(
