@@ -82,7 +82,7 @@ def check_model(owner: str, log_joint: LogJoint, q: Proposal, rows: Rows) -> tup
     zero = jnp.zeros((), int)
     z = eqx.filter_eval_shape(lambda q: proposal_of(q, zero).sample(jax.random.key(0), 1)[0], q)
     value = eqx.filter_eval_shape(lambda z, rows: log_joint(z, row_of(rows, zero)), z, rows)
-    if getattr(value, "shape", None) != ():
+    if not isinstance(value, jax.ShapeDtypeStruct) or value.shape != ():
         raise ValueError(
             f"{owner} needs log_joint(z, row) to be one number, the log density of row and z of "
             f"shape {z.shape} together, got {value}; write jnp.sum(...) over what is independent."
