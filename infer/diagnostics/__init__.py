@@ -1,5 +1,15 @@
-"""Evidence on the quality of a fit, in NumPy on the host, from draws, scores and weights."""
+"""Evidence on the quality of a fit, in NumPy on the host, from draws, scores and weights.
 
+And of a latent-variable model: bounds on its log evidence, row by row, computed where JAX is.
+"""
+
+from infer.diagnostics.annealed_evidence import AnnealedEvidence as AnnealedEvidence
+from infer.diagnostics.annealed_evidence import Sandwich as Sandwich
+from infer.diagnostics.annealed_evidence import annealed_evidence as annealed_evidence
+from infer.diagnostics.annealed_evidence import sandwich as sandwich
+from infer.diagnostics.annealing import AbstractTransition as AbstractTransition
+from infer.diagnostics.annealing import Hamiltonian as Hamiltonian
+from infer.diagnostics.annealing import sigmoid_levels as sigmoid_levels
 from infer.diagnostics.chains import ebfmi as ebfmi
 from infer.diagnostics.chains import ess_bulk as ess_bulk
 from infer.diagnostics.chains import ess_mean as ess_mean
@@ -13,6 +23,8 @@ from infer.diagnostics.energy import energy_distance as energy_distance
 from infer.diagnostics.energy import energy_distance_floor as energy_distance_floor
 from infer.diagnostics.equipartition import Equipartition as Equipartition
 from infer.diagnostics.equipartition import equipartition as equipartition
+from infer.diagnostics.evidence_bounds import ImportanceEvidence as ImportanceEvidence
+from infer.diagnostics.evidence_bounds import importance_evidence as importance_evidence
 from infer.diagnostics.groups import widest_gap as widest_gap
 from infer.diagnostics.ksd import ksd as ksd
 from infer.diagnostics.ksd import ksd_floor as ksd_floor
@@ -23,6 +35,7 @@ from infer.diagnostics.mmd import mmd_squared as mmd_squared
 from infer.diagnostics.pareto import kl_gap as kl_gap
 from infer.diagnostics.pareto import pareto_k as pareto_k
 from infer.diagnostics.pareto import pareto_khat as pareto_khat
+from infer.diagnostics.rows import Shared as Shared
 from infer.diagnostics.score import ScoreRegression as ScoreRegression
 from infer.diagnostics.score import score_regression as score_regression
 from infer.diagnostics.variance import VarianceRatio as VarianceRatio
