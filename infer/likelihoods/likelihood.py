@@ -79,7 +79,9 @@ def refuse(
     if np.all(valid):
         return
     first = np.unravel_index(int(np.argmin(valid)), np.shape(x))
-    found = f"got {np.asarray(x)[first]} at {tuple(int(i) for i in first)}"
+    found = f"got {np.asarray(x)[first]}"
+    if len(first) > 1:  # a list of values has no places
+        found += f" at {tuple(int(i) for i in first)}"
     if not np.all(np.isfinite(x)):
         raise ValueError(
             f"{owner} needs {needs}, {found}, and values that are not finite; write "
