@@ -2,6 +2,13 @@
 
 from infer import likelihoods as likelihoods
 from infer import regularizers as regularizers
+from infer.amortized.categorical import Categorical as Categorical
+from infer.amortized.categorical import FactorizedCategorical as FactorizedCategorical
+from infer.amortized.categorical import UniformCategorical as UniformCategorical
+from infer.amortized.code_draws import Enumerated as Enumerated
+from infer.amortized.code_draws import Hard as Hard
+from infer.amortized.code_draws import Relaxed as Relaxed
+from infer.amortized.code_draws import StraightThrough as StraightThrough
 from infer.amortized.convolution import ConvDecoder as ConvDecoder
 from infer.amortized.convolution import ConvEncoder as ConvEncoder
 from infer.amortized.hierarchy import HierarchicalPosterior as HierarchicalPosterior
@@ -190,6 +197,7 @@ from infer.objectives.divergences import LogVariance as LogVariance
 from infer.objectives.divergences import MaximumLikelihood as MaximumLikelihood
 from infer.objectives.divergences import TailAdaptive as TailAdaptive
 from infer.objectives.estimator import Annealed as Annealed
+from infer.objectives.estimator import Enumerate as Enumerate
 from infer.objectives.estimator import Path as Path
 from infer.objectives.estimator import Reparam as Reparam
 from infer.objectives.estimator import Score as Score

@@ -45,7 +45,7 @@ class AmortizedResult:
         result.given(x)           the posterior of one row, an ordinary `Result` with its verdict
         result.evidence(x)        log p(x) of rows by importance sampling, with what shows its error
         result.generate(n=...)    new rows
-        result.reconstruct(x)     E p(x | z), z at the posterior mean
+        result.reconstruct(x)     E p(x | z), z at the posterior mean, or the likeliest code
 
     Attributes:
         verdict: whether q(z | x) can be trusted as the posterior of this decoder; it does not judge
@@ -151,9 +151,12 @@ class AmortizedResult:
         return _decode(self.model, jnp.asarray(z), given)
 
     def reconstruct(self, x: Any = None, *, condition: Any = None, mask: Any = None) -> Array:
-        """The mean of x at the posterior means of rows; fills in what was not observed."""
+        """The mean of x at the posterior means of rows; fills in what was not observed.
+
+        Where latent variables are discrete, at the most probable code.
+        """
         rows = self._rows(x, condition, mask)
-        return _decode(self.model, _means(self.model, rows), rows.condition)
+        return _decode(self.model, _likeliest(self.model, rows), rows.condition)
 
     def generate(self, n: int | None = None, *, key: Any, condition: Any = None) -> Array:
         """New rows: x ~ p(x | z), z ~ p(z).
@@ -205,11 +208,13 @@ class AmortizedResult:
         """
         self._needs_density("evidence")
         rows = self._held_out() if x is None else self._rows(x, condition, mask)
-        model = self.model
+        model, q = self.model, _posteriors(self.model, rows)
+        if inflate is not None and q.discrete:
+            raise ValueError("codes cannot be stretched about a mean; write inflate=None.")
         return importance_evidence(
             address(as_key(key), Use.PREDICT),
             Joint(model),
-            _posteriors(model, rows),
+            q,
             rows,
             n_samples,
             chunk,
@@ -448,6 +453,12 @@ def _codes(model: AmortizedModel, rows: Rows, key: PRNGKey) -> Points:
 def _nothing(params: dict[str, Array]) -> Array:
     """The log density that is 0 everywhere."""
     return 0.0 * jnp.sum(params["z"])
+
+
+@eqx.filter_jit
+def _likeliest(model: AmortizedModel, rows: Rows) -> Points:
+    """Where rows are reconstructed."""
+    return jax.vmap(lambda row: model.head.code(model.outputs(row)))(rows)
 
 
 @eqx.filter_jit

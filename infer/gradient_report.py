@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Key
 from rich.table import Table
 
 from infer.core.keys import as_key
-from infer.core.posterior import AbstractDistribution
+from infer.core.posterior import AbstractDistribution, sampling_of
 from infer.core.target import Target
 from infer.objectives.bounds import ReverseKL
 from infer.objectives.engine import estimate
@@ -133,14 +133,15 @@ def gradient_report(
     independent = jax.eval_shape(
         lambda k: q.sample_score(k, max(counts)), jax.random.key(0)
     ).independent
+    sampling = sampling_of(independent, random=True)
     found: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
     rows: dict[tuple[str, int], dict[str, float]] = {}
     blocks = -(-repeats // BLOCK)
     for n in counts:
         at_least_one("n_samples", n)
-        chosen = valid_estimators(objective, independent, n) if estimators is None else estimators
+        chosen = valid_estimators(objective, sampling, n) if estimators is None else estimators
         for i, estimator in enumerate(chosen):
-            check_pair("gradient_report", objective, estimator, independent, n)
+            check_pair("gradient_report", objective, estimator, sampling, n)
             keys = jax.random.split(jax.random.fold_in(as_key(key), i), (blocks, BLOCK))
             moments = _moments(target.full(), q, objective, estimator, n, keys)
             mean, sd = (np.asarray(part, np.float64) for part in moments)

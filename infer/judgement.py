@@ -249,6 +249,10 @@ def _judge_distribution(
 ) -> tuple[Evidence, ...]:
     """Judged on fresh draws of its own, however many the user keeps; more while undecided."""
     evidence: tuple[Evidence, ...] = ()
+    if isinstance(one, AbstractDistribution) and one.discrete:
+        z, log_q = _fresh(one, key, 1, FEWEST)
+        assert log_q is not None
+        return rule.judge_discrete(log_density(target, z), log_q, len(names))
     if len(names) > rule.LARGE and isinstance(one, AbstractDistribution):
         q = jax.tree.map(lambda leaf: leaf[0], one)
         stream = Stream(target, q, key)

@@ -81,6 +81,15 @@ def judge(sample: Sample) -> tuple[Evidence, ...]:
     return tuple(evidence)
 
 
+def judge_discrete(log_prob: np.ndarray, log_q: np.ndarray, d: int) -> tuple[Evidence, ...]:
+    """The evidence on draws of finitely many points, which have no scores: their weights alone."""
+    log_w = log_prob - log_q
+    lost = int((~np.isfinite(log_w)).sum())
+    if lost:
+        return (_not_finite(lost, log_w.size),)
+    return tuple(_weights(log_w, d))
+
+
 def judge_stream(stream: Stream, names: list[str], hint: str) -> tuple[Evidence, ...]:
     """The evidence on fresh draws of a distribution that were not kept; for many coordinates."""
     if stream.lost:

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from scipy.special import logsumexp
 
 import infer
-from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
+from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws, Sampling
 from infer.families.gaussian import CholeskyGaussian, DiagonalGaussian
 from infer.objectives import estimate, valid_estimators
 from infer.objectives.estimator import _Mixture
@@ -282,7 +282,7 @@ def test_all_valid_estimators_agree_on_average(name, n, x64):
     objective, target = OBJECTIVES[name](), factor_model()
     lower = jnp.asarray([[0.0, 0.0], [0.2, 0.0]])
     q = CholeskyGaussian(jnp.asarray(Q_MEAN), lower, jnp.asarray([-0.5, -0.6]))
-    valid = valid_estimators(objective, True, 4)
+    valid = valid_estimators(objective, Sampling.INDEPENDENT, 4)
     assert infer.Path() in valid
     if objective.derivative:
         valid += (_Mixture(jnp.asarray(0.3)),)

@@ -8,13 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from infer.amortized.categorical import AbstractCodePrior
 from infer.amortized.heads import AbstractPosterior
 from infer.amortized.model import AmortizedModel
 from infer.amortized.networks import AbstractNetwork
 from infer.amortized.priors import VampPrior
 from infer.core.checks import check_count
 from infer.core.data import Data
-from infer.core.posterior import AbstractFamily
+from infer.core.posterior import AbstractFamily, Sampling
 from infer.likelihoods.likelihood import AbstractLikelihood
 from infer.objectives.estimator import AbstractEstimator, check_pair
 from infer.objectives.objective import AbstractObjective
@@ -30,7 +31,8 @@ def check_vae(vae: "VAE") -> None:
     """Refuse parts that are no parts, and pairs of objective and estimator that are biased."""
     _need(vae.likelihood, "likelihood", AbstractLikelihood, "infer.likelihoods.Bernoulli()")
     _need(vae.posterior, "posterior", (AbstractFamily, AbstractPosterior), "infer.MeanField(1.0)")
-    _need(vae.prior, "prior", (AbstractFamily, VampPrior), "infer.Standard()")
+    priors = (AbstractFamily, VampPrior, AbstractCodePrior)
+    _need(vae.prior, "prior", priors, "infer.Standard()")
     _need(vae.estimator, "estimator", AbstractEstimator, "infer.Path()")
     for name in ("encoder", "decoder"):
         part = getattr(vae, name)
@@ -46,8 +48,14 @@ def check_vae(vae: "VAE") -> None:
             f"VAE needs objective=infer.ReverseKL() or the like, or a pair of them, got "
             f"{vae.objective!r}; write objective=(infer.ForwardKL(), infer.IWAE())."
         )
-    kind = vae.posterior
-    check_pair("VAE", pair[0], vae.estimator, kind.independent, vae.n_samples, kind.random)
+    if isinstance(vae.posterior, AbstractPosterior):
+        vae.posterior.check(vae.latent, vae.prior)
+    elif isinstance(vae.prior, AbstractCodePrior):
+        raise ValueError(
+            f"VAE has prior={vae.prior!r} on one-hot codes, and posterior={vae.posterior!r} gives "
+            f"none; write posterior=infer.Categorical({vae.prior.n_classes})."
+        )
+    check_pair("VAE", pair[0], vae.estimator, vae.posterior.sampling, vae.n_samples)
     if pair[0].own_draws:
         raise ValueError(
             f"VAE draws from its own posterior, and {type(pair[0]).__name__} brings its draws; "
@@ -59,9 +67,7 @@ def check_vae(vae: "VAE") -> None:
             f"posterior at fixed draws; write objective=({type(pair[0]).__name__}(...), "
             "infer.IWAE())."
         )
-    lacking = pair[1].samples_refusal(vae.n_samples)
-    if lacking is not None:
-        raise ValueError(f"VAE with objective={type(pair[1]).__name__} needs {lacking}.")
+    _check_draws(pair[1], vae.posterior.sampling, vae.n_samples)
     if vae.beta is not None and not pair[0].derivative:
         raise ValueError(
             f"VAE with objective={type(pair[0]).__name__} has no beta, since its gradient is not "
@@ -77,6 +83,21 @@ def check_vae(vae: "VAE") -> None:
     check_optimizer(vae.optimizer, "VAE")
     if vae.clip is not None and not isinstance(vae.clip, MedianClip):
         raise TypeError(f"VAE needs clip=infer.MedianClip() or None, got {vae.clip!r}.")
+
+
+def _check_draws(objective: AbstractObjective, sampling: Sampling, n_samples: int) -> None:
+    """Refuse draws of the posterior by which a model cannot be fitted."""
+    name = type(objective).__name__
+    lacking = None if sampling is Sampling.EXHAUSTIVE else objective.samples_refusal(n_samples)
+    if lacking is not None:
+        raise ValueError(f"VAE with objective={name} needs {lacking}.")
+    if (sampling is Sampling.RELAXED and not objective.linear) or (
+        sampling is Sampling.EXHAUSTIVE and not objective.uses_mass
+    ):
+        raise ValueError(
+            f"VAE cannot fit a model by {name} with {sampling.value}; write "
+            "objective=infer.ReverseKL()."
+        )
 
 
 def not_observed_as_nan(data: Data) -> np.ndarray:

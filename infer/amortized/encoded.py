@@ -56,7 +56,7 @@ class Encoded(AbstractApproximator):
 
     def step(self, key: PRNGKey, target: Target, state: Any) -> tuple[Any, Info]:
         """The same, with its negative log weight at one draw."""
-        draw = state.sample_score(key, 1)
+        draw = state.equal_draws(key, 1)
         loss = draw.log_q[0] - target.log_prob(draw.x[0])
         return state, Info(loss, jnp.zeros((), int), {})
 

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from infer.amortized.parts import Frozen
-from infer.core.posterior import AbstractDistribution, AbstractFamily
-from infer.core.types import PRNGKey, Vector
+from infer.core.posterior import AbstractDistribution, AbstractFamily, Sampling, sampling_of
+from infer.core.types import Count, PRNGKey, Vector
 from infer.flows.flow import Flow
 from infer.flows.layer import Chain
 from infer.flows.linear import Elementwise
@@ -47,6 +47,14 @@ class AbstractHead(eqx.Module):
             return moments[0]
         return jnp.mean(q.sample(jax.random.key(0), 64), axis=0)
 
+    def code(self, outputs: Outputs) -> Vector:
+        """The latent point at which a row is reconstructed; the mean, where there is one."""
+        return self.mean(outputs)
+
+    def at(self, t: Count) -> "AbstractHead":
+        """The head at step t of a run; itself, unless it changes on the way."""
+        return self
+
 
 class AbstractPosterior(eqx.Module):
     """A kind of posterior that is no family of densities on R^d; makes the head of a model.
@@ -62,8 +70,16 @@ class AbstractPosterior(eqx.Module):
 
     @property
     def random(self) -> bool:
-        """False where draws are the points of a quadrature or all of a support."""
+        """False where draws are the points of a quadrature."""
         return True
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the draws of one row that a gradient is made from are made."""
+        return sampling_of(self.independent, self.random)
+
+    def check(self, latent: int, prior: Any) -> None:
+        """Refuse numbers of latent variables and priors that do not go with it."""
 
     @abstractmethod
     def head(self, key: PRNGKey, latent: int) -> AbstractHead:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
 
+from infer.amortized.categorical import AbstractCodePrior
 from infer.amortized.checks import check_range, check_shapes, check_vae, not_observed_as_nan
 from infer.amortized.convolution import ConvDecoder, ConvEncoder
 from infer.amortized.heads import AbstractPosterior, head_of
@@ -74,14 +75,16 @@ class VAE(AbstractAmortizer):
         encoder: `infer.MLP((64, 64))`, or any callable pytree that takes one row (x, then mask and
             condition where there are any) and gives as many numbers as the posterior needs.
         posterior: shape of q(z | x): any family, `MeanField()`, `FullRank()`, `LowRank()`,
-            `Mixture()`, or a flow, whose layers are the same for all rows.
+            `Mixture()`, or a flow, whose layers are the same for all rows; for discrete variables
+            `Categorical(10)`.
         prior: p(z): any family, whose member is fitted; `infer.VampPrior()`; the default
-            `infer.Standard()` is N(0, I).
+            `infer.Standard()` is N(0, I). For discrete variables `UniformCategorical(10)`.
         decoder: `infer.MLP((64, 64))`, or any callable pytree that takes z (then the condition) and
             gives the outputs that the likelihood needs, of shape x.shape or (n, *x.shape).
         objective: what is made large, `ReverseKL()`, `IWAE()`, `Renyi(alpha)`, ...; or a pair, the
             first for the posterior, the second for the model: `(ForwardKL(), IWAE())`.
-        estimator: of the gradient in the posterior: `Path()`, `Reparam()`, `Score()`.
+        estimator: of the gradient in the posterior: `Path()`, `Reparam()`, `Score()`, or
+            `Enumerate()`.
         regularizers: of `infer.regularizers`, subtracted from the objective.
         optimizer: any optax transformation.
         n_samples: K, draws per row and step, >= 1.
@@ -102,7 +105,7 @@ class VAE(AbstractAmortizer):
     posterior: AbstractFamily | AbstractPosterior = eqx.field(
         default_factory=lambda: MeanField(scale=1.0)
     )
-    prior: AbstractFamily | VampPrior = eqx.field(default_factory=Standard)
+    prior: AbstractFamily | VampPrior | AbstractCodePrior = eqx.field(default_factory=Standard)
     decoder: AbstractNetwork | Callable[..., Array] = eqx.field(default_factory=MLP)
     objective: AbstractObjective | tuple[AbstractObjective, AbstractObjective] = eqx.field(
         default_factory=ReverseKL
@@ -240,6 +243,7 @@ class VAE(AbstractAmortizer):
         """What the optimizer differentiates, with the bounds and each regularizer beside it."""
         key_draws, key_rest = jax.random.split(key)
         rows, model = data.rows, join(trained, rest)
+        head, estimator = model.head.at(t), self.estimator.at(t)
         beta: Any = self.beta(t) if callable(self.beta) else self.beta
 
         def log_joint(trained: Any, z: Float[Array, "B K d"]) -> Float[Array, "B K"]:
@@ -254,16 +258,16 @@ class VAE(AbstractAmortizer):
         bounds = surrogate(
             keys,
             trained,
-            lambda key, outputs: model.head(outputs).sample_score(key, self.n_samples),
+            lambda key, outputs: head(outputs).sample_score(key, self.n_samples),
             outputs,
             log_joint,
             self.objectives,
-            self.estimator,
+            estimator,
             beta,
         )
         total, stats = -bounds.surrogate, {}
         if self.regularizers:
-            q = jax.vmap(model.head)(outputs)
+            q = jax.vmap(head)(outputs)
             z, size = bounds.draws.x, jnp.asarray(data.total)
             batch = Batch(rows.x, z, q, model.latent_prior(), t, size)
             for i, regularizer in enumerate(self.regularizers):

@@ -1,6 +1,8 @@
 """The kinds of answer: a distribution, a generator of draws, particles, chains."""
 
+import enum
 from abc import abstractmethod
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -9,6 +11,24 @@ from jaxtyping import Array, Float
 from infer.core.linalg import Covariance
 from infer.core.target import Target
 from infer.core.types import Points, PRNGKey, Scalar, Vector
+
+
+class Sampling(enum.Enum):
+    """How the draws of `sample_score` are made, on which depends what estimates a gradient."""
+
+    INDEPENDENT = "independent draws that move with the parameters"
+    DEPENDENT = "draws that depend on one another (parts, pairs, an even spread)"
+    QUADRATURE = "points of a quadrature, whose averages are biased but for few functions"
+    DISCRETE = "independent draws of points that do not move"
+    RELAXED = "points that move, near draws of points that do not; log_q is minus the entropy"
+    EXHAUSTIVE = "every point that there is, with its probability as mass"
+
+
+def sampling_of(independent: bool, random: bool) -> Sampling:
+    """That of draws that move with the parameters."""
+    if not random:
+        return Sampling.QUADRATURE
+    return Sampling.INDEPENDENT if independent else Sampling.DEPENDENT
 
 
 class Draws(eqx.Module):
@@ -31,7 +51,14 @@ class Draws(eqx.Module):
 
 
 class AbstractDistribution(eqx.Module):
-    """A distribution on R^d whose array leaves are its parameters."""
+    """A distribution on R^d whose array leaves are its parameters.
+
+    Attributes:
+        discrete: is it one of finitely many points, whose densities are probabilities? Gradients
+            with respect to points then mean nothing.
+    """
+
+    discrete: ClassVar[bool] = False
 
     @property
     def is_gaussian(self) -> bool:
@@ -94,6 +121,11 @@ class AbstractFamily(eqx.Module):
     def random(self) -> bool:
         """False where draws are the points of a quadrature, whose averages are biased."""
         return True
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the draws that `sample_score` of a member makes are made."""
+        return sampling_of(self.independent, self.random)
 
     def on(self, target: Target) -> "AbstractFamily":
         """The family on the coordinates of a target; itself, unless it names sites."""

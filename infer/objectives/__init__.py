@@ -14,6 +14,7 @@ from infer.objectives.divergences import MaximumLikelihood as MaximumLikelihood
 from infer.objectives.divergences import TailAdaptive as TailAdaptive
 from infer.objectives.engine import estimate as estimate
 from infer.objectives.estimator import Annealed as Annealed
+from infer.objectives.estimator import Enumerate as Enumerate
 from infer.objectives.estimator import Path as Path
 from infer.objectives.estimator import Reparam as Reparam
 from infer.objectives.estimator import Score as Score

@@ -33,6 +33,7 @@ class ReverseKL(AbstractObjective):
     """
 
     linear: ClassVar[bool] = True
+    uses_mass: ClassVar[bool] = True
 
     def value(self, log_w: Weights, mass: Weights) -> Scalar:
         """The mean log weight."""
@@ -65,6 +66,7 @@ class Renyi(AbstractObjective):
     """
 
     alpha: Scalar = eqx.field(converter=_renyi_order)
+    uses_mass: ClassVar[bool] = True
 
     def value(self, log_w: Weights, mass: Weights) -> Scalar:
         """F."""

@@ -62,6 +62,7 @@ class FDivergence(AbstractObjective):
     f: Callable[[Scalar], Scalar] = eqx.field(static=True)
     derivative: ClassVar[bool] = False
     least_samples: ClassVar[int] = 2
+    uses_mass: ClassVar[bool] = True
 
     def __check_init__(self) -> None:
         """Refuse what is no divergence."""
@@ -111,6 +112,7 @@ class ForwardKL(AbstractObjective):
 
     derivative: ClassVar[bool] = False
     least_samples: ClassVar[int] = 2
+    uses_mass: ClassVar[bool] = True
 
     def value(self, log_w: Weights, mass: Weights) -> Scalar:
         """F."""
@@ -151,6 +153,7 @@ class CUBO(AbstractObjective):
     order: Scalar = eqx.field(converter=_chi_order, default=2.0)
     derivative: ClassVar[bool] = False
     least_samples: ClassVar[int] = 2
+    uses_mass: ClassVar[bool] = True
 
     def value(self, log_w: Weights, mass: Weights) -> Scalar:
         """F."""

@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 
 from infer.core.checks import check_count
+from infer.core.posterior import Sampling
 from infer.core.types import Count, Scalar
 from infer.objectives.objective import AbstractObjective, Weights
 
-STRATA = "and the draws of this family depend on one another (parts, pairs, an even spread)"
+TIED = "and the draws of this family depend on one another (parts, pairs, an even spread)"
+FIXED = "its draws are points that do not move with the parameters"
 
 
 class Coefficients(NamedTuple):
@@ -40,7 +42,7 @@ class AbstractEstimator(eqx.Module):
 
     @abstractmethod
     def refusal(
-        self, objective: AbstractObjective, independent: bool, n_samples: int
+        self, objective: AbstractObjective, sampling: Sampling, n_samples: int
     ) -> str | None:
         """Why this pair gives no unbiased gradient, as the end of a sentence; None if it does."""
 
@@ -78,9 +80,16 @@ class Reparam(AbstractEstimator):
     """
 
     def refusal(
-        self, objective: AbstractObjective, independent: bool, n_samples: int
+        self, objective: AbstractObjective, sampling: Sampling, n_samples: int
     ) -> str | None:
-        """Refused where the gradient is not the derivative of the value."""
+        """Refused where draws do not move, and where the gradient is no derivative of the value."""
+        if sampling in (Sampling.DISCRETE, Sampling.EXHAUSTIVE):
+            return FIXED
+        if sampling is Sampling.RELAXED and not objective.linear:
+            return (
+                "it is not linear in the log weights, and relaxed draws have no density of their "
+                "own, only the entropy of the distribution that they relax"
+            )
         if not objective.derivative:
             return "its gradient holds the draws fixed, so it is not the derivative of its value"
         return None
@@ -109,11 +118,15 @@ class Path(AbstractEstimator):
     """
 
     def refusal(
-        self, objective: AbstractObjective, independent: bool, n_samples: int
+        self, objective: AbstractObjective, sampling: Sampling, n_samples: int
     ) -> str | None:
-        """Refused for a nonlinear objective of draws that depend on one another."""
-        if not independent and not objective.linear:
-            return f"it is not linear in the log weights, which needs independent draws, {STRATA}"
+        """Refused where draws do not move, and if dependent for a nonlinear objective."""
+        if sampling in (Sampling.DISCRETE, Sampling.EXHAUSTIVE):
+            return FIXED
+        if sampling is Sampling.RELAXED:
+            return "relaxed draws have no density, whose path gradient it needs"
+        if sampling in (Sampling.DEPENDENT, Sampling.QUADRATURE) and not objective.linear:
+            return f"it is not linear in the log weights, which needs independent draws, {TIED}"
         return None
 
     def coefficients(
@@ -153,13 +166,17 @@ class Score(AbstractEstimator):
     uses_gradient: ClassVar[bool] = False
 
     def refusal(
-        self, objective: AbstractObjective, independent: bool, n_samples: int
+        self, objective: AbstractObjective, sampling: Sampling, n_samples: int
     ) -> str | None:
         """Refused for a single draw, for dependent ones, and where no score weights are known."""
         if not objective.from_score:
             return "its score weights are not known"
-        if not independent:
-            return f"a baseline from the other draws needs independent ones, {STRATA}"
+        if sampling is Sampling.EXHAUSTIVE:
+            return "its draws are all points that there are, of which no expectation is estimated"
+        if sampling is Sampling.RELAXED:
+            return "relaxed draws have no density"
+        if sampling in (Sampling.DEPENDENT, Sampling.QUADRATURE):
+            return f"a baseline from the other draws needs independent ones, {TIED}"
         if n_samples < 2:
             return "a baseline from the other draws needs n_samples >= 2"
         return None
@@ -176,6 +193,45 @@ class Score(AbstractEstimator):
         if beta is not None:
             v += (1 - beta) * jax.grad(objective.value)(log_w, mass)
         return Coefficients(None, -v, v, None)
+
+
+class Enumerate(AbstractEstimator):
+    """The exact gradient where draws are all points of a discrete q, with q as their masses.
+
+        density = -g,  mass = dF/dmass,  path = score = 0,   g = dF/dlog w
+
+    Nothing is estimated, so it has no noise, and `n_samples` has no part in it. Cost: the model at
+    every point. The importance weighted bound is then the evidence itself, whatever q, so that its
+    gradient in q is zero: write objective=(infer.ReverseKL(), infer.IWAE()) to fit the model by it
+    and q by the lower bound.
+    """
+
+    uses_gradient: ClassVar[bool] = False
+
+    def refusal(
+        self, objective: AbstractObjective, sampling: Sampling, n_samples: int
+    ) -> str | None:
+        """Refused where draws are not all points, or an objective does not count them by mass."""
+        if sampling is not Sampling.EXHAUSTIVE:
+            return "its draws are not all points that there are"
+        if not objective.uses_mass:
+            return (
+                "it is not known to be exact for all points that there are, counted by their masses"
+            )
+        if n_samples != 1:
+            return f"there is nothing to take n_samples={n_samples} of, all points are looked at"
+        return None
+
+    def coefficients(
+        self,
+        objective: AbstractObjective,
+        log_w: Weights,
+        mass: Weights,
+        beta: Scalar | None = None,
+    ) -> Coefficients:
+        """(absent, absent, -g, dF/dmass)."""
+        g, by_mass = jax.grad(objective.value, argnums=(0, 1))(log_w, mass)
+        return Coefficients(None, None, -g if beta is None else -beta * g, by_mass)
 
 
 class Annealed(AbstractEstimator):
@@ -197,10 +253,10 @@ class Annealed(AbstractEstimator):
         check_count("Annealed", "steps", self.steps, 1000)
 
     def refusal(
-        self, objective: AbstractObjective, independent: bool, n_samples: int
+        self, objective: AbstractObjective, sampling: Sampling, n_samples: int
     ) -> str | None:
         """Refused where either of the two is."""
-        return Reparam().refusal(objective, independent, n_samples) or Path().refusal(
+        return Reparam().refusal(objective, sampling, n_samples) or Path().refusal(
             objective, independent, n_samples
         )
 
@@ -225,7 +281,7 @@ class _Mixture(AbstractEstimator):
     b: Scalar
 
     def refusal(
-        self, objective: AbstractObjective, independent: bool, n_samples: int
+        self, objective: AbstractObjective, sampling: Sampling, n_samples: int
     ) -> str | None:
         return None
 
@@ -245,44 +301,49 @@ class _Mixture(AbstractEstimator):
         return Coefficients(along, b * path.score, (1 - b) * total.density, total.mass)
 
 
-ESTIMATORS: tuple[AbstractEstimator, ...] = (Reparam(), Path(), Score())
+ESTIMATORS: tuple[AbstractEstimator, ...] = (Reparam(), Path(), Score(), Enumerate())
 
 
 def valid_estimators(
-    objective: AbstractObjective, independent: bool, n_samples: int
+    objective: AbstractObjective, sampling: Sampling, n_samples: int
 ) -> tuple[AbstractEstimator, ...]:
     """Those that are unbiased for an objective, given how draws are made and how many."""
-    return tuple(e for e in ESTIMATORS if e.refusal(objective, independent, n_samples) is None)
+    return tuple(e for e in ESTIMATORS if e.refusal(objective, sampling, n_samples) is None)
 
 
 def check_pair(
     owner: str,
     objective: AbstractObjective,
     estimator: AbstractEstimator,
-    independent: bool,
+    sampling: Sampling,
     n_samples: int,
-    random: bool = True,
 ) -> None:
-    """Refuse an estimator that would be biased, naming those that are not.
-
-    Points of a quadrature (`random=False`) have biased logarithms of averages.
-    """
-    independent, random = independent or objective.own_draws, random or objective.own_draws
-    if not random and not objective.linear:
+    """Refuse an estimator that would be biased, naming those that are not."""
+    name = type(objective).__name__
+    if objective.own_draws:
+        sampling = Sampling.INDEPENDENT
+    if sampling is Sampling.QUADRATURE and not objective.linear:
         raise ValueError(
-            f"{owner} cannot have objective={type(objective).__name__} with draws that are not "
-            "random, since it is not linear in the log weights; write "
+            f"{owner} cannot have objective={name} with draws that are not random, since it is not "
+            "linear in the log weights; write "
             "objective=infer.ReverseKL(), or infer.Antithetic() for infer.SigmaPoints()."
         )
-    name, lacking = type(objective).__name__, objective.samples_refusal(n_samples)
+    lacking = None if sampling is Sampling.EXHAUSTIVE else objective.samples_refusal(n_samples)
     if lacking is not None:
         raise ValueError(f"{owner} with objective={name} needs {lacking}.")
-    reason = estimator.refusal(objective, independent, n_samples)
+    reason = estimator.refusal(objective, sampling, n_samples)
     if reason is not None:
-        valid = valid_estimators(objective, independent, n_samples)
-        names = " or ".join(f"infer.{type(e).__name__}()" for e in valid)
         raise ValueError(
             f"{owner} cannot have objective={name} with estimator={type(estimator).__name__}: "
-            f"{reason}; "
-            + (f"write estimator={names}." if valid else "write objective=infer.ReverseKL().")
+            f"{reason}; write {_instead(objective, sampling, n_samples)}."
         )
+
+
+def _instead(objective: AbstractObjective, sampling: Sampling, n_samples: int) -> str:
+    """What is valid, with another number of draws if need be, or another objective."""
+    for n in (n_samples, 1 if sampling is Sampling.EXHAUSTIVE else 8):
+        valid = valid_estimators(objective, sampling, n)
+        if valid:
+            names = " or ".join(f"infer.{type(e).__name__}()" for e in valid)
+            return f"estimator={names}" + (f", n_samples={n}" if n != n_samples else "")
+    return "objective=infer.ReverseKL()"

@@ -31,6 +31,8 @@ class AbstractObjective(eqx.Module):
     Attributes:
         linear: is F a sum over draws of mass_k log w_k? Then draws need not be independent.
         derivative: is the gradient that of E F, so that autodiff of F gives it too?
+        uses_mass: is F the same for a draw of mass m as for it twice with m/2? Then all points of a
+            discrete q with their probabilities give its exact value.
         from_score: does `score_weights` say what the gradient is? Else `path_weights` alone does.
         own_draws: does it bring draws of its own, however q makes its draws?
         least_samples: draws below which the gradient says nothing, >= 1.
@@ -38,6 +40,7 @@ class AbstractObjective(eqx.Module):
 
     linear: ClassVar[bool] = False
     derivative: ClassVar[bool] = True
+    uses_mass: ClassVar[bool] = False
     from_score: ClassVar[bool] = True
     own_draws: ClassVar[bool] = False
     least_samples: ClassVar[int] = 1

@@ -118,14 +118,7 @@ class VI(AbstractApproximator):
                 f"VI needs at_once to divide n_samples={self.n_samples}, got {self.at_once}; write "
                 f"n_samples={self.at_once * max(1, self.n_samples // self.at_once)}."
             )
-        check_pair(
-            "VI",
-            self.objective,
-            self.estimator,
-            self.family.independent,
-            self.n_samples,
-            self.family.random,
-        )
+        check_pair("VI", self.objective, self.estimator, self.family.sampling, self.n_samples)
         if self.clip is not None and not isinstance(self.clip, MedianClip):
             raise TypeError(f"VI needs clip=infer.MedianClip() or None, got {self.clip!r}.")
         check_count("VI", "keep_best", self.keep_best, 500, least=10, optional=True)
