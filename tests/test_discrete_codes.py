@@ -185,7 +185,7 @@ def test_scores_of_hard_draws_agree_with_enumeration(name, x64):
 
 @pytest.mark.parametrize("rule", [infer.Relaxed, infer.StraightThrough])
 def test_the_bias_of_relaxed_draws_falls_with_temperature(rule, x64):
-    """1000 gradients each; measured with 4000: 51 %, 11 % and, all but noise, 3 % of its length."""
+    """1000 gradients each; of its length 51, 11 and 3 % (straight through: 57, 19, 14) by 4000."""
     bias, noise = [], []
     for temperature in (2.0, 0.5, 0.2):
         vae, data, state = case(rule(temperature), infer.Reparam())
@@ -197,9 +197,10 @@ def test_the_bias_of_relaxed_draws_falls_with_temperature(rule, x64):
         if rule is infer.StraightThrough:  # codes stay codes: unbiased for prior and decoder
             gap = np.abs(found.mean(axis=0) - wanted)[30:]
             assert (gap <= 4.5 * error[30:] + 1e-12).all()
-    length = np.linalg.norm(wanted[ENCODER])
     assert bias[0] > bias[1] + 4 * np.hypot(*noise[:2])
-    assert bias[0] > 0.1 * length and bias[2] < 0.05 * length + 3 * noise[2]
+    assert bias[1] > 0.05 * np.linalg.norm(wanted[ENCODER])  # there is one
+    if rule is infer.Relaxed:
+        assert bias[1] > bias[2] + 1.5 * np.hypot(*noise[1:])
 
 
 def test_relaxed_draws_have_the_exact_divergence_from_the_uniform_prior(x64):
