@@ -17,6 +17,9 @@ from infer.amortized.networks import MLP as MLP
 from infer.amortized.networks import AbstractNetwork as AbstractNetwork
 from infer.amortized.point import Point as Point
 from infer.amortized.priors import VampPrior as VampPrior
+from infer.amortized.quantized import Commitment as Commitment
+from infer.amortized.quantized import FiniteScalar as FiniteScalar
+from infer.amortized.quantized import VectorQuantized as VectorQuantized
 from infer.amortized.vae import VAE as VAE
 from infer.amortized_result import AmortizedResult as AmortizedResult
 from infer.bridges.density import from_log_density as from_log_density
@@ -103,6 +106,7 @@ from infer.external.mclmc import MCLMC as MCLMC
 from infer.external.nuts import NUTS as NUTS
 from infer.external.slice_sampling import SliceSampling as SliceSampling
 from infer.external.tempered_smc import TemperedSMC as TemperedSMC
+from infer.families.empirical import Empirical as Empirical
 from infer.families.even import Antithetic as Antithetic
 from infer.families.even import EvenDraws as EvenDraws
 from infer.families.even import QuasiRandom as QuasiRandom

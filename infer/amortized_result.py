@@ -261,6 +261,11 @@ class AmortizedResult:
         """
         from infer.fit import fit
 
+        if self.model.head.discrete:
+            raise TypeError(
+                "ex_post fits a density to codes, and these are of a finite set; write "
+                "result.with_prior(infer.Empirical(result.encode()))."
+            )
         rng = as_key(key)
         codes = _codes(self.model, self._rows(None, None, None), address(rng, Use.DRAW))
         family = Mixture(FullRank(scale=1.0), 10, spread=1.0) if family is None else family

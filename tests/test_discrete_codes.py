@@ -241,24 +241,29 @@ def test_straight_through_draws_are_codes_that_move_like_relaxed_ones():
 
 def test_a_distribution_of_codes_knows_itself(x64):
     """Probabilities, entropy and moments by enumeration; frequencies of draws."""
-    logits = jax.random.normal(jax.random.key(1), (V, C))
-    q = infer.Categorical(C).head(jax.random.key(0), V)(logits.reshape(-1))
-    log_p, z = np.array([q.log_prob(jnp.asarray(z)) for z in STATES]), np.array(STATES)
-    p = np.exp(log_p)
-    pi = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    logits, z = np.random.default_rng(1).normal(size=(V, C)), np.array(STATES)
+    head = infer.Categorical(C).head(jax.random.key(0), V)
+
+    @jax.jit
+    def look(outputs):
+        q = head(outputs)
+        mean, covariance = q.moments()
+        draws = q.equal_draws(jax.random.key(3), 20_000)
+        log_p = jax.vmap(q.log_prob)(jnp.asarray(z))
+        return log_p, q.entropy(), mean, covariance.dense(), draws, head.code(outputs)
+
+    log_p, entropy, mean, covariance, draws, code = look(logits.ravel())
+    p, pi = np.exp(log_p), np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     np.testing.assert_allclose(p.reshape(C, C), np.outer(pi[0], pi[1]), rtol=1e-12)
-    np.testing.assert_allclose(q.entropy(), -(p @ log_p), rtol=1e-12)
-    mean, covariance = q.moments()
+    np.testing.assert_allclose(entropy, -(p @ log_p), rtol=1e-12)
     np.testing.assert_allclose(mean, p @ z, rtol=1e-12)
-    centered = z - p @ z
-    np.testing.assert_allclose(covariance.dense(), (centered.T * p) @ centered, atol=1e-12)
-    draws = q.equal_draws(jax.random.key(3), 20_000)
-    which = np.array([np.flatnonzero((z == x).all(axis=1))[0] for x in z[:3]])
-    assert (which == [0, 1, 2]).all()
-    counted = np.bincount(np.asarray(draws.x) @ [0, 3, 6, 0, 1, 2], minlength=9) / 20_000
+    np.testing.assert_allclose(covariance, ((z - p @ z).T * p) @ (z - p @ z), atol=1e-12)
+    np.testing.assert_array_equal(code, z[np.argmax(p)])
+    number = (np.asarray(draws.x) @ [0, 3, 6, 0, 1, 2]).astype(int)
+    np.testing.assert_array_equal(draws.x, z[number])
+    np.testing.assert_allclose(draws.log_q, np.asarray(log_p)[number], rtol=1e-12)
+    counted = np.bincount(number, minlength=9) / 20_000
     assert (np.abs(counted - p) < 4.5 * np.sqrt(p * (1 - p) / 20_000)).all()
-    at = (np.asarray(draws.x) @ [0, 3, 6, 0, 1, 2]).astype(int)
-    np.testing.assert_allclose(draws.log_q, log_p[at], rtol=1e-12)
 
 
 def test_a_temperature_may_follow_the_steps():

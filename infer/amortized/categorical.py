@@ -166,6 +166,7 @@ class CategoricalHead(AbstractHead):
     draws: Frozen
     dim: int = eqx.field(static=True)
     n_classes: int = eqx.field(static=True)
+    discrete: ClassVar[bool] = True
 
     @property
     def n_outputs(self) -> int:
@@ -232,7 +233,7 @@ class Categorical(AbstractPosterior):
         """That of the draws."""
         return self.draws.sampling
 
-    def check(self, latent: int, prior: Any) -> None:
+    def check(self, latent: int, prior: Any, beta: Any) -> None:
         """Refuse too many codes, and priors that are on no such codes."""
         self.draws.check(latent, self.n_classes)
         fits = isinstance(prior, AbstractCodePrior) and prior.n_classes == self.n_classes

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from infer.amortized.categorical import AbstractCodePrior
+from infer.amortized.categorical import AbstractCodePrior, Categorical
 from infer.amortized.heads import AbstractPosterior
 from infer.amortized.model import AmortizedModel
 from infer.amortized.networks import AbstractNetwork
@@ -49,8 +49,8 @@ def check_vae(vae: "VAE") -> None:
             f"{vae.objective!r}; write objective=(infer.ForwardKL(), infer.IWAE())."
         )
     if isinstance(vae.posterior, AbstractPosterior):
-        vae.posterior.check(vae.latent, vae.prior)
-    elif isinstance(vae.prior, AbstractCodePrior):
+        vae.posterior.check(vae.latent, vae.prior, vae.beta)
+    if isinstance(vae.prior, AbstractCodePrior) and not isinstance(vae.posterior, Categorical):
         raise ValueError(
             f"VAE has prior={vae.prior!r} on one-hot codes, and posterior={vae.posterior!r} gives "
             f"none; write posterior=infer.Categorical({vae.prior.n_classes})."

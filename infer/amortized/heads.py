@@ -25,10 +25,12 @@ class AbstractHead(eqx.Module):
     Attributes:
         dim: length of z.
         has_density: False for points and codes that claim no posterior.
+        discrete: are codes of a finite set? Their prior is then none of densities on R^d.
     """
 
     dim: eqx.AbstractVar[int]
     has_density: ClassVar[bool] = True
+    discrete: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -55,6 +57,15 @@ class AbstractHead(eqx.Module):
         """The head at step t of a run; itself, unless it changes on the way."""
         return self
 
+    def advance(
+        self, key: PRNGKey, outputs: Float[Array, "B n"]
+    ) -> tuple["AbstractHead", dict[str, Array]]:
+        """The head moved by its own rule after a step on these outputs, and what is recorded.
+
+        What so moves is held in a `Frozen`, which no optimizer touches.
+        """
+        return self, {}
+
 
 class AbstractPosterior(eqx.Module):
     """A kind of posterior that is no family of densities on R^d; makes the head of a model.
@@ -78,8 +89,11 @@ class AbstractPosterior(eqx.Module):
         """How the draws of one row that a gradient is made from are made."""
         return sampling_of(self.independent, self.random)
 
-    def check(self, latent: int, prior: Any) -> None:
-        """Refuse numbers of latent variables and priors that do not go with it."""
+    def check(self, latent: int, prior: Any, beta: Any) -> None:
+        """Refuse a number of latent variables, a prior or a weight that does not go with it."""
+
+    def check_rows(self, latent: int, n: int) -> None:
+        """Refuse this number of rows."""
 
     @abstractmethod
     def head(self, key: PRNGKey, latent: int) -> AbstractHead:

@@ -161,6 +161,8 @@ class VAE(AbstractAmortizer):
     def ready(self, data: Data) -> "VAE":
         """With likelihood and first decoder outputs as the rows have them; refuses other rows."""
         x = check_range(self, data)
+        if isinstance(self.posterior, AbstractPosterior):
+            self.posterior.check_rows(self.latent, data.total)
         likelihood = self.likelihood.init(x)
         new = dataclasses.replace(self, likelihood=likelihood, start=likelihood.start(x))
         check_shapes(new, data)
@@ -207,10 +209,10 @@ class VAE(AbstractAmortizer):
         """One step of the optimizer on the rows of one step."""
         before, rest = split(state.model)
 
-        def loss(trained: Any) -> tuple[Scalar, tuple[Bounds, dict[str, Array]]]:
+        def loss(trained: Any) -> tuple[Scalar, tuple[Bounds, Array, dict[str, Array]]]:
             return self._loss(key, data, trained, rest, state.t)
 
-        descent, (bounds, stats) = jax.grad(loss, has_aux=True)(before)
+        descent, (bounds, outputs, stats) = jax.grad(loss, has_aux=True)(before)
         value = -jnp.mean(bounds.values)
         norms, skipped, keep = state.norms, state.skipped, None
         if self.clip is not None:
@@ -228,6 +230,10 @@ class VAE(AbstractAmortizer):
                 (before, state.optimizer),
             )
         model = join(trained, rest)
+        head, moved = model.head.advance(jax.random.fold_in(key, 1), outputs)
+        if keep is not None:
+            head = jax.tree.map(lambda new, old: jnp.where(keep, new, old), head, model.head)
+        model, stats = dataclasses.replace(model, head=head), stats | moved
         mean = average(state.average, trained, state.t)
         # Gradients of the log joint density, as elsewhere: one per draw.
         info = Info(value, jnp.asarray(bounds.log_w.size), stats)
@@ -239,8 +245,8 @@ class VAE(AbstractAmortizer):
 
     def _loss(
         self, key: PRNGKey, data: Data, trained: Any, rest: Any, t: Count
-    ) -> tuple[Scalar, tuple[Bounds, dict[str, Array]]]:
-        """What the optimizer differentiates, with the bounds and each regularizer beside it."""
+    ) -> tuple[Scalar, tuple[Bounds, Array, dict[str, Array]]]:
+        """What the optimizer differentiates, with bounds, outputs and regularizers beside it."""
         key_draws, key_rest = jax.random.split(key)
         rows, model = data.rows, join(trained, rest)
         head, estimator = model.head.at(t), self.estimator.at(t)
@@ -274,4 +280,4 @@ class VAE(AbstractAmortizer):
                 value = regularizer(jax.random.fold_in(key_rest, i), batch)
                 total += value
                 stats[type(regularizer).__name__] = jax.lax.stop_gradient(value)
-        return total, (bounds, stats)
+        return total, (bounds, outputs, stats)
