@@ -383,9 +383,9 @@ def test_a_fit_of_four_clusters_is_the_likeliest_mixture():
         estimator=infer.Enumerate(),
         optimizer=infer.optimizer(optax.adam, learning_rate=0.05),
     )
-    result = infer.fit(infer.Data(x), vae, key=0, steps=2000, progress=False)
+    result = infer.fit(infer.Data(x), vae, key=0, steps=1000, progress=False)
     loss = result.history["loss"][0, -1]
-    assert 0 <= best + loss < 1e-3  # the bound is tight, and below the best evidence
+    assert -1e-5 < best + loss < 1e-3  # the bound is tight, and not above the best evidence
     codes = np.asarray(result.encode(x)).argmax(axis=1)
     order = [int(np.argmax(np.bincount(codes[which == i], minlength=4))) for i in range(4)]
     assert sorted(order) == [0, 1, 2, 3]
@@ -393,14 +393,16 @@ def test_a_fit_of_four_clusters_is_the_likeliest_mixture():
     np.testing.assert_allclose(
         jax.nn.softmax(result.model.prior.logits[0])[jnp.asarray(order)], weights, atol=0.01
     )
+    z = np.eye(4)
+    wanted = np.log([np.sum(np.prod(p * r + (1 - p) * (1 - r), axis=1) * weights) for r in x[:20]])
     evidence = result.evidence(x[:20], key=1, n_samples=400)
+    np.testing.assert_allclose(evidence.log_evidence, wanted, atol=0.05)
     one = result.given(x[0], key=2)
     assert result.verdict.status == one.verdict.status == "ok"
     assert set(np.unique(one.draws()["z"])) <= {0.0, 1.0}
     made = np.asarray(result.generate(4000, key=3))
     np.testing.assert_allclose(made.mean(axis=0), weights @ p, atol=4.5 * 0.5 / 4000**0.5)
     hard = np.asarray(result.reconstruct(x[:20]))
-    np.testing.assert_allclose(hard, np.asarray(result.decode(np.eye(4)))[codes[:20]], atol=1e-6)
+    np.testing.assert_allclose(hard, np.asarray(result.decode(z))[codes[:20]], atol=1e-6)
     with pytest.raises(ValueError, match="write inflate=None"):
         result.evidence(x[:2], key=0, inflate=1.2)
-    print(best + loss, evidence.log_evidence.mean(), str(one.verdict))

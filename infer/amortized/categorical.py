@@ -213,7 +213,7 @@ class Categorical(AbstractPosterior):
     """
 
     n_classes: int = eqx.field(static=True)
-    draws: AbstractCodeDraws = eqx.field(default_factory=Hard)
+    draws: Any = eqx.field(default_factory=Hard)
 
     def __check_init__(self) -> None:
         """Refuse what is no number of classes and no rule."""
