@@ -29,6 +29,8 @@ from infer.diagnostics.groups import widest_gap as widest_gap
 from infer.diagnostics.ksd import ksd as ksd
 from infer.diagnostics.ksd import ksd_floor as ksd_floor
 from infer.diagnostics.ksd import ksd_squared as ksd_squared
+from infer.diagnostics.latents import Latents as Latents
+from infer.diagnostics.latents import predicted_active as predicted_active
 from infer.diagnostics.mmd import mmd as mmd
 from infer.diagnostics.mmd import mmd_floor as mmd_floor
 from infer.diagnostics.mmd import mmd_squared as mmd_squared

@@ -122,4 +122,4 @@ class Blend(AbstractObjective):
         return self._sum([o.path_weights(log_w, mass) for o in self.objectives])
 
     def _sum(self, parts: list[Array]) -> Array:
-        return sum(w * part for w, part in zip(self.weights, parts, strict=True))
+        return jnp.tensordot(self.weights, jnp.stack(parts), 1)
