@@ -179,6 +179,7 @@ def sample_quality(
     shuffled = rng.permuted(real, axis=0)  # every column on its own
     axes = _principal_axes(samples["train"], n_components)
     known, held_flat = samples["train"] @ axes, held @ axes
+    usual = nearest_distance(held_flat, known)
     widths, seed = np.array(MULTIPLES) * median_distance(held), int(rng.integers(2**32))
 
     def scores(rows: Array, to_train: float) -> SampleScores:
@@ -200,10 +201,9 @@ def sample_quality(
             neighbor_accuracy=neighbor_accuracy(flat, held_flat, NEIGHBORS, seed=seed),
         )
 
-    usual = nearest_distance(held_flat, known)
     return SampleQuality(
         generated=scores(new, nearest_distance(new @ axes, known)),
-        floor=scores(real, usual),  # training rows are their own neighbors; new ones are as usual
+        floor=scores(real, usual),  # training rows would be their own neighbors
         ceiling=scores(shuffled, nearest_distance(shuffled @ axes, known)),
         n=n,
         n_components=axes.shape[1],

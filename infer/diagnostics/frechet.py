@@ -50,4 +50,4 @@ def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
 
 def _factor(x: Array) -> Array:
     """R with covariance R^T R, at most d rows."""
-    return np.linalg.qr((x - x.mean(axis=0)) / math.sqrt(len(x) - 1), mode="r")
+    return np.asarray(np.linalg.qr((x - x.mean(axis=0)) / math.sqrt(len(x) - 1), mode="r"))

@@ -22,10 +22,10 @@ def mmd_test(
 
     $p = (1 + \#\{\text{divisions with a statistic} \ge \text{this}\}) / (1 + P)$
 
-    over P random divisions is at most u with probability u at most, for every n. With
-    $s = 1_x / n(n-1)$ and the like the statistics of all divisions are one matrix product with the
-    kernel matrix. Cost $O((n + m)^2 (d + k + P))$ for k bandwidths, memory $O((n + m)^2)$: for
-    samples of a few thousand rows.
+    over P random divisions is at most u with probability u at most, for every n and m. One matrix
+    product with the kernel matrix gives the sums of all divisions. Cost
+    $O((n + m)^2 (d + k + P))$ for k bandwidths, memory $O((n + m)^2)$: for samples of a few
+    thousand rows.
 
     Args:
         x: First sample, shape `(n, d)` with `n >= 2`.
@@ -87,7 +87,7 @@ def median_distance(x: ArrayLike) -> float:
     Args:
         x: Sample, shape `(n, d)` with `n >= 2`.
     """
-    x = sample(x, "x")[:2000]
-    x = x - x.mean(axis=0)
-    pairs = np.concatenate([r for _, r in squared_distances(x)])[np.triu_indices(len(x), 1)]
+    rows = sample(x, "x")[:2000]
+    rows = rows - rows.mean(axis=0)
+    pairs = np.concatenate([r for _, r in squared_distances(rows)])[np.triu_indices(len(rows), 1)]
     return float(np.sqrt(np.median(pairs) or np.mean(pairs)) or 1.0)
