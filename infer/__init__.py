@@ -225,6 +225,9 @@ from infer.persist import load as load
 from infer.registry import algorithms as algorithms
 from infer.result import Result as Result
 from infer.run.loop import Progress as Progress
+from infer.sample_quality import SampleQuality as SampleQuality
+from infer.sample_quality import SampleScores as SampleScores
+from infer.sample_quality import sample_quality as sample_quality
 from infer.transport.wasserstein_flow import WassersteinFlow as WassersteinFlow
 from infer.variational.vi import ADVI as ADVI
 from infer.variational.vi import VI as VI

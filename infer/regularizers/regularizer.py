@@ -28,8 +28,8 @@ class Batch(eqx.Module):
     z: Float[Array, "B K d"]
     q: AbstractDistribution
     prior: AbstractDistribution
-    t: Count = eqx.field(converter=jnp.asarray)
-    size: Count = eqx.field(converter=jnp.asarray)
+    t: Count = eqx.field(converter=lambda count: jnp.asarray(count, int))
+    size: Count = eqx.field(converter=lambda count: jnp.asarray(count, int))
 
 
 class AbstractRegularizer(eqx.Module):
