@@ -265,7 +265,8 @@ class VAE(AbstractAmortizer):
         if self.regularizers:
             q = jax.vmap(model.head)(outputs)
             z, size = bounds.draws.x, jnp.asarray(data.total)
-            batch = Batch(rows.x, z, q, model.latent_prior(), t, size)
+            prior, masked = model.latent_prior(), rows.mask is not None
+            batch = Batch(rows.x, z, q, prior, t, size, model, rows.condition, masked)
             for i, regularizer in enumerate(self.regularizers):
                 value = regularizer(jax.random.fold_in(key_rest, i), batch)
                 total += value

@@ -1,7 +1,7 @@
 """Objectives made of others."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -71,6 +71,27 @@ class Repeated(AbstractObjective):
         self, weights: Callable[[Weights, Weights], Weights], log_w: Weights, mass: Weights
     ) -> Weights:
         return jax.vmap(weights)(*self._grouped(log_w, mass)).reshape(-1) / self.groups
+
+
+class Nothing(AbstractObjective):
+    """The objective without a gradient, F = 0: of a posterior that regularizers alone move.
+
+    `VAE(objective=(Nothing(), ReverseKL()), regularizers=(regularizers.Sleep(),))` is wake-sleep.
+    """
+
+    linear: ClassVar[bool] = True
+
+    def value(self, log_w: Weights, mass: Weights) -> Scalar:
+        """0."""
+        return jnp.zeros((), log_w.dtype)
+
+    def score_weights(self, log_w: Weights, mass: Weights) -> Weights:
+        """0."""
+        return jnp.zeros_like(log_w)
+
+    def path_weights(self, log_w: Weights, mass: Weights) -> Weights:
+        """0."""
+        return jnp.zeros_like(log_w)
 
 
 def _as_shares(weights: Any) -> Any:
