@@ -66,7 +66,7 @@ def exact_vae(w, mu, **settings):
         "posterior": infer.FullRank(1.0),
         "encoder": Exact(w, mu, jnp.asarray(S2)),
         "decoder": Affine(w, mu),
-        "n_samples": 7,
+        "n_samples": 14,
     }
     return infer.VAE(Gaussian(np.sqrt(S2)), **(options | settings))
 

@@ -45,10 +45,13 @@ class Repeated(AbstractObjective):
         check_count("Repeated", "groups", self.groups, 4)
 
     def samples_refusal(self, n_samples: int) -> str | None:
-        """The number of draws must be a multiple of that of groups."""
-        if n_samples % self.groups:
-            most = self.groups * max(1, n_samples // self.groups)
-            return f"n_samples a multiple of groups={self.groups}, got {n_samples}; write {most}"
+        """Every group has the same number of draws, and two at least."""
+        if n_samples % self.groups or n_samples < 2 * self.groups:
+            most = self.groups * max(2, n_samples // self.groups)
+            return (
+                f"n_samples a multiple of groups={self.groups}, two draws each at least, got "
+                f"{n_samples}; write n_samples={most}"
+            )
         return self.objective.samples_refusal(n_samples // self.groups)
 
     def value(self, log_w: Weights, mass: Weights) -> Scalar:
