@@ -87,6 +87,7 @@ from infer.families.gaussian import MeanField as MeanField
 from infer.families.low_rank import LowRank as LowRank
 from infer.families.mixture import Mixture as Mixture
 from infer.families.product import Product as Product
+from infer.families.rejection import RejectionSampled as RejectionSampled
 from infer.families.student_t import StudentT as StudentT
 from infer.fit import fit as fit
 from infer.flows.autoregressive_flow import AutoregressiveFlow as AutoregressiveFlow
@@ -161,6 +162,7 @@ from infer.langevin.ula import ULA as ULA
 from infer.objectives.bounds import IWAE as IWAE
 from infer.objectives.bounds import Renyi as Renyi
 from infer.objectives.bounds import ReverseKL as ReverseKL
+from infer.objectives.by_site import BySite as BySite
 from infer.objectives.divergences import CUBO as CUBO
 from infer.objectives.divergences import ChiSquare as ChiSquare
 from infer.objectives.divergences import FDivergence as FDivergence

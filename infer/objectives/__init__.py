@@ -3,6 +3,7 @@
 from infer.objectives.bounds import IWAE as IWAE
 from infer.objectives.bounds import Renyi as Renyi
 from infer.objectives.bounds import ReverseKL as ReverseKL
+from infer.objectives.by_site import BySite as BySite
 from infer.objectives.divergences import CUBO as CUBO
 from infer.objectives.divergences import ChiSquare as ChiSquare
 from infer.objectives.divergences import FDivergence as FDivergence
