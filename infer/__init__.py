@@ -105,6 +105,7 @@ from infer.families.gaussian import MeanField as MeanField
 from infer.families.low_rank import LowRank as LowRank
 from infer.families.mixture import Mixture as Mixture
 from infer.families.product import Product as Product
+from infer.families.rejection import RejectionSampled as RejectionSampled
 from infer.families.standard import Standard as Standard
 from infer.families.student_t import StudentT as StudentT
 from infer.fit import fit as fit
@@ -180,6 +181,7 @@ from infer.langevin.ula import ULA as ULA
 from infer.objectives.bounds import IWAE as IWAE
 from infer.objectives.bounds import Renyi as Renyi
 from infer.objectives.bounds import ReverseKL as ReverseKL
+from infer.objectives.by_site import BySite as BySite
 from infer.objectives.combined import Blend as Blend
 from infer.objectives.combined import Nothing as Nothing
 from infer.objectives.combined import Repeated as Repeated

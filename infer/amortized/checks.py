@@ -47,7 +47,13 @@ def check_vae(vae: "VAE") -> None:
             f"{vae.objective!r}; write objective=(infer.ForwardKL(), infer.IWAE())."
         )
     kind = vae.posterior
-    check_pair("VAE", pair[0], vae.estimator, kind.independent, vae.n_samples, kind.random)
+    if isinstance(kind, AbstractFamily) and not kind.fixed_noise:
+        raise ValueError(
+            f"VAE needs draws that are images of fixed noise, and those of "
+            f"{type(kind).__name__} are not; write posterior=infer.MeanField(1.0)."
+        )
+    of_draws = kind.independent, vae.n_samples, True, kind.random
+    check_pair("VAE", pair[0], vae.estimator, *of_draws)
     if pair[0].own_draws:
         raise ValueError(
             f"VAE draws from its own posterior, and {type(pair[0]).__name__} brings its draws; "

@@ -11,6 +11,7 @@ from infer.core.checks import check_count
 from infer.core.types import Count, Scalar
 from infer.objectives.objective import AbstractObjective, Weights
 
+MOVING = "and noise that depends on the parameters, as that of this family does,"
 STRATA = "and the draws of this family depend on one another (parts, pairs, an even spread)"
 
 
@@ -249,10 +250,28 @@ ESTIMATORS: tuple[AbstractEstimator, ...] = (Reparam(), Path(), Score())
 
 
 def valid_estimators(
-    objective: AbstractObjective, independent: bool, n_samples: int
+    objective: AbstractObjective, independent: bool, n_samples: int, fixed_noise: bool = True
 ) -> tuple[AbstractEstimator, ...]:
     """Those that are unbiased for an objective, given how draws are made and how many."""
-    return tuple(e for e in ESTIMATORS if e.refusal(objective, independent, n_samples) is None)
+    given = (independent, n_samples, fixed_noise)
+    return tuple(e for e in ESTIMATORS if _refusal(e, objective, *given) is None)
+
+
+def _refusal(
+    estimator: AbstractEstimator,
+    objective: AbstractObjective,
+    independent: bool,
+    n_samples: int,
+    fixed_noise: bool,
+) -> str | None:
+    """Why the pair is refused, by itself or for noise that moves where draws do."""
+    reason = estimator.refusal(objective, independent, n_samples)
+    if reason is None and not fixed_noise and estimator.uses_gradient:
+        if not objective.linear:
+            reason = f"it is not linear in the log weights, {MOVING} needs an objective that is"
+        elif n_samples < 2:
+            reason = f"a single draw has no baseline, {MOVING} needs n_samples >= 2"
+    return reason
 
 
 def check_pair(
@@ -261,6 +280,7 @@ def check_pair(
     estimator: AbstractEstimator,
     independent: bool,
     n_samples: int,
+    fixed_noise: bool = True,
     random: bool = True,
 ) -> None:
     """Refuse an estimator that would be biased, naming those that are not.
@@ -277,12 +297,14 @@ def check_pair(
     name, lacking = type(objective).__name__, objective.samples_refusal(n_samples)
     if lacking is not None:
         raise ValueError(f"{owner} with objective={name} needs {lacking}.")
-    reason = estimator.refusal(objective, independent, n_samples)
+    reason = _refusal(estimator, objective, independent, n_samples, fixed_noise)
     if reason is not None:
-        valid = valid_estimators(objective, independent, n_samples)
+        valid = valid_estimators(objective, independent, n_samples, fixed_noise)
         names = " or ".join(f"infer.{type(e).__name__}()" for e in valid)
+        remedy = (
+            "n_samples=8" if not fixed_noise and n_samples < 2 else ("objective=infer.ReverseKL()")
+        )
         raise ValueError(
             f"{owner} cannot have objective={name} with estimator={type(estimator).__name__}: "
-            f"{reason}; "
-            + (f"write estimator={names}." if valid else "write objective=infer.ReverseKL().")
+            f"{reason}; " + (f"write estimator={names}." if valid else f"write {remedy}.")
         )
