@@ -116,6 +116,7 @@ from infer.families.gaussian import MeanField as MeanField
 from infer.families.low_rank import LowRank as LowRank
 from infer.families.mixture import Mixture as Mixture
 from infer.families.product import Product as Product
+from infer.families.rejection import RejectionSampled as RejectionSampled
 from infer.families.standard import Standard as Standard
 from infer.families.student_t import StudentT as StudentT
 from infer.fit import fit as fit
@@ -191,7 +192,9 @@ from infer.langevin.ula import ULA as ULA
 from infer.objectives.bounds import IWAE as IWAE
 from infer.objectives.bounds import Renyi as Renyi
 from infer.objectives.bounds import ReverseKL as ReverseKL
+from infer.objectives.by_site import BySite as BySite
 from infer.objectives.combined import Blend as Blend
+from infer.objectives.combined import Nothing as Nothing
 from infer.objectives.combined import Repeated as Repeated
 from infer.objectives.divergences import CUBO as CUBO
 from infer.objectives.divergences import ChiSquare as ChiSquare
@@ -237,6 +240,9 @@ from infer.persist import load as load
 from infer.registry import algorithms as algorithms
 from infer.result import Result as Result
 from infer.run.loop import Progress as Progress
+from infer.sample_quality import SampleQuality as SampleQuality
+from infer.sample_quality import SampleScores as SampleScores
+from infer.sample_quality import sample_quality as sample_quality
 from infer.transport.wasserstein_flow import WassersteinFlow as WassersteinFlow
 from infer.variational.vi import ADVI as ADVI
 from infer.variational.vi import VI as VI

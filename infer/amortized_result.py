@@ -22,6 +22,12 @@ from infer.core.keys import Use, address, as_key
 from infer.core.outcome import Outcome
 from infer.core.posterior import AbstractDistribution, AbstractFamily
 from infer.core.types import Points, PRNGKey, Scalar, Vector
+from infer.diagnostics.annealed_evidence import (
+    AnnealedEvidence,
+    Sandwich,
+    annealed_evidence,
+    sandwich,
+)
 from infer.diagnostics.evidence_bounds import ImportanceEvidence, importance_evidence
 from infer.diagnostics.latents import Latents, latent_use
 from infer.families.gaussian import FullRank
@@ -220,6 +226,63 @@ class AmortizedResult:
             chunk,
             inflate,
         )
+
+    def annealed_evidence(
+        self,
+        x: Any = None,
+        *,
+        key: Any,
+        condition: Any = None,
+        mask: Any = None,
+        n_steps: int = 1000,
+        n_chains: int = 16,
+    ) -> AnnealedEvidence:
+        """A lower bound of log p(x) of rows by annealing from q(z | x) to the posterior.
+
+        For rows where q has too thin tails for `evidence`; its k-hat tells which. Cost per row:
+        about 2 n_steps n_chains Hamiltonian moves.
+
+        Args:
+            x: rows; the held-out ones, or those that were fitted, if None.
+            key: a PRNG key or an integer.
+            condition: those of the rows, where the fit had conditions.
+            mask: those of the rows, where the fit had masks.
+            n_steps: levels between q and the posterior, >= 1.
+            n_chains: chains per row, >= 1.
+        """
+        self._needs_density("annealed_evidence")
+        rows = self._held_out() if x is None else self._rows(x, condition, mask)
+        model = self.model
+        q = _posteriors(model, rows)
+        return annealed_evidence(
+            address(as_key(key), Use.PREDICT), Joint(model), q, rows, n_steps, n_chains
+        )
+
+    def sandwich(
+        self, n: int = 40, *, key: Any, n_steps: int = 1000, n_chains: int = 16
+    ) -> Sandwich:
+        """Bounds of log p(x) from both sides, on `n` rows that the model makes itself.
+
+        A small gap certifies what `annealed_evidence` with these settings says of such rows.
+
+        Args:
+            n: rows, >= 1.
+            key: a PRNG key or an integer.
+            n_steps: levels between q and the posterior, >= 1.
+            n_chains: chains per row and direction, >= 1.
+
+        Source: Grosse, Ancha and Roy, Measuring the reliability of MCMC inference with
+        bidirectional Monte Carlo, NeurIPS 2016.
+        """
+        self._needs_density("sandwich")
+        if self._like().condition is not None or self._like().mask is not None:
+            raise ValueError("sandwich makes rows itself, which have no condition and no mask.")
+        key_rows, key_run = jax.random.split(address(as_key(key), Use.PREDICT))
+        model = self.model
+        z, x = _simulated(model, key_rows, at_least_one("n", n))
+        rows = Rows(x)
+        q = _posteriors(model, rows)
+        return sandwich(key_run, Joint(model), q, rows, z, n_steps, n_chains)
 
     def latents(
         self, x: Any = None, *, key: Any, condition: Any = None, mask: Any = None
@@ -469,6 +532,11 @@ def _likeliest(model: AmortizedModel, rows: Rows) -> Points:
 @eqx.filter_jit
 def _decode(model: AmortizedModel, z: Points, condition: Array | None) -> Array:
     return jax.vmap(model.mean)(z, condition)
+
+
+@eqx.filter_jit
+def _simulated(model: AmortizedModel, key: PRNGKey, n: int) -> tuple[Points, Array]:
+    return model.simulate(key, n)
 
 
 @eqx.filter_jit

@@ -130,18 +130,17 @@ def gradient_report(
     if repeats < 10:
         raise ValueError(f"gradient_report needs repeats >= 10, got {repeats}.")
     counts = [n_samples] if isinstance(n_samples, int) else list(n_samples)
-    independent = jax.eval_shape(
-        lambda k: q.sample_score(k, max(counts)), jax.random.key(0)
-    ).independent
-    sampling = sampling_of(independent, random=True)
+    draws = jax.eval_shape(lambda k: q.sample_score(k, max(counts)), jax.random.key(0))
+    sampling, fixed_noise = sampling_of(draws.independent, random=True), draws.log_noise is None
     found: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
     rows: dict[tuple[str, int], dict[str, float]] = {}
     blocks = -(-repeats // BLOCK)
     for n in counts:
         at_least_one("n_samples", n)
-        chosen = valid_estimators(objective, sampling, n) if estimators is None else estimators
+        valid = valid_estimators(objective, sampling, n, fixed_noise)
+        chosen = valid if estimators is None else estimators
         for i, estimator in enumerate(chosen):
-            check_pair("gradient_report", objective, estimator, sampling, n)
+            check_pair("gradient_report", objective, estimator, sampling, n, fixed_noise)
             keys = jax.random.split(jax.random.fold_in(as_key(key), i), (blocks, BLOCK))
             moments = _moments(target.full(), q, objective, estimator, n, keys)
             mean, sd = (np.asarray(part, np.float64) for part in moments)

@@ -180,7 +180,7 @@ def load(
         assert not isinstance(target, Target)
         assert algorithm is None or isinstance(algorithm, AbstractAmortizer)
         return AmortizedResult(data=target, algorithm=algorithm, **common)
-    assert not isinstance(target, Data)
+    assert not isinstance(target, Data) and not isinstance(algorithm, AbstractAmortizer)
     return Result(
         target=target,
         algorithm=algorithm,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from infer.core.algorithm import AbstractApproximator, AbstractSampler, Algorithm
+from infer.core.algorithm import AbstractApproximator, AbstractSampler
 from infer.core.evidence import Verdict
 from infer.core.keys import Use, address, as_key
 from infer.core.outcome import Outcome
@@ -57,7 +57,7 @@ class Result:
         self,
         *,
         target: Target | None,
-        algorithm: Algorithm | None,
+        algorithm: AbstractSampler | AbstractApproximator | None,
         key: PRNGKey,
         plan: Plan,
         trail: Trail,

@@ -219,6 +219,17 @@ def test_khat_shows_weights_without_variance():
     assert wide.ess.mean() > 2 * raw.ess.mean()
 
 
+@pytest.mark.parametrize("rho", [-0.2, 0.3, 0.45, 0.6, 0.8, 0.9])
+def test_khat_tracks_the_correlation_that_a_diagonal_q_leaves_out(rho):
+    """Four times 100,000 weights; beyond 1/2 they have no variance."""
+    sd, found = math.sqrt(1 - rho**2), []
+    for seed in range(4):
+        z = sd * np.random.default_rng(seed).normal(size=(100_000, 2))
+        quadratic = np.sum(z**2, axis=1) - 2 * rho * z[:, 0] * z[:, 1]
+        found.append(pareto_khat(0.5 * (np.sum(z**2, axis=1) - quadratic) / sd**2))
+    assert abs(np.mean(found) - abs(rho)) < 0.1
+
+
 def test_weights_of_zero_and_of_nan():
     """p(x) is half where half of the prior has no likelihood; a NaN spoils its row alone."""
 

@@ -66,7 +66,7 @@ def exact_vae(w, mu, **settings):
         "posterior": infer.FullRank(1.0),
         "encoder": Exact(w, mu, jnp.asarray(S2)),
         "decoder": Affine(w, mu),
-        "n_samples": 7,
+        "n_samples": 14,
     }
     return infer.VAE(Gaussian(np.sqrt(S2)), **(options | settings))
 
@@ -388,3 +388,33 @@ def test_chain_knows_its_density(x64, key):
     draws, log_q, score = look(key)
     np.testing.assert_allclose(draws.log_q, log_q, rtol=1e-12)
     np.testing.assert_allclose(draws.score, score, rtol=1e-10)
+
+
+def test_dreams_teach_the_posterior(x64, key):
+    """At the exact posterior the penalty is its entropy."""
+    w, mu = ppca()
+    sleep = infer.regularizers.Sleep()
+    vae = exact_vae(w, mu, objective=(infer.Nothing(), infer.ReverseKL()), regularizers=(sleep,))
+    data = infer.Data(rows(n=40))
+    vae = vae.ready(data)
+    model, n = vae.build(key, data), 4000
+    q, z = model.posterior(data.rows.take(0)), jnp.zeros((n, 1, LATENT))
+    batch = infer.regularizers.Batch(data.rows.x, z, q, model.latent_prior(), 0, 40, model)
+    found = eqx.filter_jit(sleep.penalty)(jax.random.key(1), batch)
+    cov = S2 * np.linalg.inv(w.T @ w + S2 * np.eye(LATENT))
+    entropy = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * cov)[1]
+    assert abs(found - entropy) < 5 * np.sqrt(LATENT / 2 / n)
+
+
+@pytest.mark.slow
+def test_wake_sleep_reaches_the_optimum(cloud):
+    s2, lam = 0.25, spectrum(cloud)
+    vae = infer.VAE(
+        Gaussian(np.sqrt(s2)),
+        objective=(infer.Nothing(), infer.ReverseKL()),
+        regularizers=(infer.regularizers.Sleep(),),
+        **linear(posterior=infer.FullRank(1.0), n_samples=4),
+    )
+    result = infer.fit(infer.Data(cloud), vae, key=0, steps=6000, progress=False)
+    assert result.verdict["KL gap"].value < 0.01
+    assert abs(optimum(lam, 3, s2) + result.history["loss"][0, -1000:].mean()) < 0.05

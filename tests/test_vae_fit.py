@@ -279,3 +279,27 @@ def test_a_raising_network_is_named(data):
     with pytest.raises(RuntimeError) as caught:
         infer.fit(data, infer.VAE(Bernoulli(), latent=2, encoder=Broken()), steps=1, **QUIET)
     assert "encoder of the VAE" in str(caught.value.__notes__)
+
+
+def test_a_step_keeps_its_shape_and_new_numbers_compile_nothing(data):
+    def vae(rate, beta):
+        chosen = infer.optimizer(optax.adam, learning_rate=rate)
+        return infer.VAE(Bernoulli(), beta=beta, optimizer=chosen, **SMALL).ready(data)
+
+    traced = []
+
+    @eqx.filter_jit
+    def step(vae, key, sample, state):
+        traced.append(1)
+        return vae.step(key, sample, state)
+
+    first = vae(1e-3, 1.0)
+    state = first.init(jax.random.key(0), data)
+    sample = data.subsample(jax.random.key(1))
+    after, _ = step(first, jax.random.key(2), sample, state)
+    shapes = [jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), s) for s in (state, after)]
+    assert jax.tree.structure(state) == jax.tree.structure(after)
+    assert jax.tree.leaves(shapes[0]) == jax.tree.leaves(shapes[1])
+    other = infer.Data(binary(seed=9), batch_size=16).subsample(jax.random.key(5))
+    step(vae(3e-2, 0.5), jax.random.key(3), other, after)
+    assert len(traced) == 1

@@ -48,14 +48,20 @@ def check_vae(vae: "VAE") -> None:
             f"VAE needs objective=infer.ReverseKL() or the like, or a pair of them, got "
             f"{vae.objective!r}; write objective=(infer.ForwardKL(), infer.IWAE())."
         )
-    if isinstance(vae.posterior, AbstractPosterior):
-        vae.posterior.check(vae.latent, vae.prior, vae.beta)
-    if isinstance(vae.prior, AbstractCodePrior) and not isinstance(vae.posterior, Categorical):
+    kind = vae.posterior
+    if isinstance(kind, AbstractFamily) and not kind.fixed_noise:
         raise ValueError(
-            f"VAE has prior={vae.prior!r} on one-hot codes, and posterior={vae.posterior!r} gives "
+            f"VAE needs draws that are images of fixed noise, and those of "
+            f"{type(kind).__name__} are not; write posterior=infer.MeanField(1.0)."
+        )
+    if isinstance(kind, AbstractPosterior):
+        kind.check(vae.latent, vae.prior, vae.beta)
+    if isinstance(vae.prior, AbstractCodePrior) and not isinstance(kind, Categorical):
+        raise ValueError(
+            f"VAE has prior={vae.prior!r} on one-hot codes, and posterior={kind!r} gives "
             f"none; write posterior=infer.Categorical({vae.prior.n_classes})."
         )
-    check_pair("VAE", pair[0], vae.estimator, vae.posterior.sampling, vae.n_samples)
+    check_pair("VAE", pair[0], vae.estimator, kind.sampling, vae.n_samples)
     if pair[0].own_draws:
         raise ValueError(
             f"VAE draws from its own posterior, and {type(pair[0]).__name__} brings its draws; "

@@ -11,7 +11,7 @@ from infer.amortized.heads import AbstractHead, Outputs
 from infer.amortized.priors import AbstractMadePrior
 from infer.core.data import Rows
 from infer.core.posterior import AbstractDistribution
-from infer.core.types import PRNGKey, Scalar, Vector
+from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.likelihoods.likelihood import AbstractLikelihood
 
 
@@ -61,6 +61,12 @@ class AmortizedModel(eqx.Module):
 
     def generate(self, key: PRNGKey, n: int, condition: Array | None = None) -> Array:
         """`n` rows x ~ p(x | z), z ~ p(z); one for each row of `condition` where there is one."""
+        return self.simulate(key, n, condition)[1]
+
+    def simulate(
+        self, key: PRNGKey, n: int, condition: Array | None = None
+    ) -> tuple[Points, Array]:
+        """`n` pairs (z, x) of the joint distribution."""
         key_z, key_x = jax.random.split(key)
         z = self.latent_prior().sample(key_z, n)
         keys = jax.random.split(key_x, n)
@@ -68,7 +74,7 @@ class AmortizedModel(eqx.Module):
         def one(key: PRNGKey, z: Vector, condition: Array | None) -> Array:
             return self.likelihood.sample(key, self.decoded(z, condition))
 
-        return jax.vmap(one)(keys, z, condition)
+        return z, jax.vmap(one)(keys, z, condition)
 
     def mean(self, z: Vector, condition: Array | None = None) -> Array:
         """The mean of x at one latent point."""

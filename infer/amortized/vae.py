@@ -52,6 +52,7 @@ class _State(eqx.Module):
     t: Count
     norms: Float[Array, " window"] | None
     skipped: Count
+    loss: Scalar
 
 
 class VAE(AbstractAmortizer):
@@ -181,6 +182,7 @@ class VAE(AbstractAmortizer):
             zero,
             None if self.clip is None else self.clip.init(dtype),
             zero,
+            jnp.full((), jnp.inf, dtype),
         )
 
     def build(self, key: PRNGKey, data: Data) -> AmortizedModel:
@@ -224,10 +226,11 @@ class VAE(AbstractAmortizer):
         updates, opt_state = advance(self.optimizer, descent, state.optimizer, before, {})
         trained = jax.tree.map(jnp.add, before, updates)
         if keep is not None:
-            trained, opt_state = jax.tree.map(
+            # A refused step leaves all as it was, and repeats the loss of the last one taken.
+            trained, opt_state, value = jax.tree.map(
                 lambda new, old: jnp.where(keep, new, old),
-                (trained, opt_state),
-                (before, state.optimizer),
+                (trained, opt_state, value),
+                (before, state.optimizer, state.loss),
             )
         model = join(trained, rest)
         head, moved = model.head.advance(jax.random.fold_in(key, 1), outputs)
@@ -237,7 +240,7 @@ class VAE(AbstractAmortizer):
         mean = average(state.average, trained, state.t)
         # Gradients of the log joint density, as elsewhere: one per draw.
         info = Info(value, jnp.asarray(bounds.log_w.size), stats)
-        return _State(model, mean, opt_state, state.t + 1, norms, skipped), info
+        return _State(model, mean, opt_state, state.t + 1, norms, skipped, value), info
 
     def model(self, state: _State) -> AmortizedModel:
         """The model with averaged parameters."""
@@ -275,9 +278,12 @@ class VAE(AbstractAmortizer):
         if self.regularizers:
             q = jax.vmap(head)(outputs)
             z, size = bounds.draws.x, jnp.asarray(data.total)
-            batch = Batch(rows.x, z, q, model.latent_prior(), t, size)
+            prior, masked = model.latent_prior(), rows.mask is not None
+            batch = Batch(rows.x, z, q, prior, t, size, model, rows.condition, masked)
             for i, regularizer in enumerate(self.regularizers):
                 value = regularizer(jax.random.fold_in(key_rest, i), batch)
                 total += value
-                stats[type(regularizer).__name__] = jax.lax.stop_gradient(value)
+                name = type(regularizer).__name__
+                name = f"{name} {i}" if name in stats else name
+                stats[name] = jax.lax.stop_gradient(value)
         return total, (bounds, outputs, stats)

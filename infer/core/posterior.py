@@ -41,6 +41,8 @@ class Draws(eqx.Module):
         independent: are the draws independent of one another?
         mass: weights that sum to one, for draws of which a fixed number comes from each part of
             the distribution; attached. None where all are equal.
+        log_noise: log density of the noise behind each draw at that noise, up to a function of the
+            parameters alone; attached. None where the noise does not depend on the parameters.
     """
 
     x: Float[Array, "K d"]
@@ -48,6 +50,7 @@ class Draws(eqx.Module):
     score: Float[Array, "K d"]
     independent: bool = eqx.field(static=True)
     mass: Float[Array, " K"] | None = None
+    log_noise: Float[Array, " K"] | None = None
 
 
 class AbstractDistribution(eqx.Module):
@@ -110,6 +113,7 @@ class AbstractFamily(eqx.Module):
 
     Attributes:
         independent: are the draws that `sample_score` of a member makes independent?
+        fixed_noise: are they images of noise that does not depend on the parameters?
     """
 
     @property
@@ -126,6 +130,11 @@ class AbstractFamily(eqx.Module):
     def sampling(self) -> Sampling:
         """How the draws that `sample_score` of a member makes are made."""
         return sampling_of(self.independent, self.random)
+
+    @property
+    def fixed_noise(self) -> bool:
+        """True, unless draws come with the `log_noise` of theirs."""
+        return True
 
     def on(self, target: Target) -> "AbstractFamily":
         """The family on the coordinates of a target; itself, unless it names sites."""

@@ -12,5 +12,7 @@ from infer.families.mixture import Mixture as Mixture
 from infer.families.mixture import MixtureDistribution as MixtureDistribution
 from infer.families.product import Product as Product
 from infer.families.product import ProductDistribution as ProductDistribution
+from infer.families.rejection import RejectionDistribution as RejectionDistribution
+from infer.families.rejection import RejectionSampled as RejectionSampled
 from infer.families.student_t import StudentT as StudentT
 from infer.families.student_t import StudentTDistribution as StudentTDistribution

@@ -171,6 +171,11 @@ class Mixture(AbstractFamily):
                 f"{type(self.component).__name__} are stratified; write component=infer.FullRank() "
                 "and more components."
             )
+        if not self.component.fixed_noise:
+            raise ValueError(
+                f"Mixture needs a component with noise that does not depend on the parameters, and "
+                f"that of {type(self.component).__name__} does; write component=infer.FullRank()."
+            )
 
     @property
     def independent(self) -> bool:

@@ -48,7 +48,9 @@ class ProductDistribution(AbstractDistribution):
         draws = [q.sample_score(k, n) for q, k in self._keyed(key)]
         log_q = jnp.sum(jnp.stack([d.log_q for d in draws]), axis=0)
         x, score = self._join([d.x for d in draws]), self._join([d.score for d in draws])
-        return Draws(x, log_q, score, independent=True)
+        moving = [d.log_noise for d in draws if d.log_noise is not None]
+        log_noise = jnp.sum(jnp.stack(moving), axis=0) if moving else None
+        return Draws(x, log_q, score, independent=True, log_noise=log_noise)
 
     def sample(self, key: PRNGKey, n: int) -> Points:
         """`n` independent draws."""
@@ -95,6 +97,10 @@ class _Placed(AbstractFamily):
 
     families: tuple[AbstractFamily, ...]
     block: tuple[int, ...] = eqx.field(static=True)
+
+    @property
+    def fixed_noise(self) -> bool:
+        return all(family.fixed_noise for family in self.families)
 
     def init(self, key: PRNGKey, start: Vector) -> ProductDistribution:
         keys = jax.random.split(key, len(self.families))
@@ -158,6 +164,11 @@ class Product(AbstractFamily):
                     f"{type(family).__name__} for {group} are stratified; write "
                     "infer.Mixture(infer.Product({...})) instead."
                 )
+
+    @property
+    def fixed_noise(self) -> bool:
+        """Is it so for all factors?"""
+        return all(family.fixed_noise for family in self.families)
 
     def on(self, target: Target) -> AbstractFamily:
         """The product on the coordinates of a target; refuses keys that do not partition them."""

@@ -75,7 +75,7 @@ class Coupling(AbstractLayer):
     forward, and for the score once back.
 
     Attributes:
-        conditioner: h times its width, since h is a mean over the last hidden layer.
+        conditioner: h times the root of the width of its last hidden layer.
         transform: tau.
     """
 
@@ -108,9 +108,9 @@ class Coupling(AbstractLayer):
         return y, log_det, jnp.concatenate([s_c + pulled, s_t])
 
     def _settings(self, c: Head) -> Float[Array, "tail n"]:
-        # A mean over the last hidden layer: a step of Adam moves it as far as one parameter.
+        # Over the root of the width m: a step of Adam moves a setting as far as m^(1/2) parameters.
         width = self.conditioner.layers[-1].weight.shape[1]
-        return self.conditioner(c).reshape(-1, self.transform.settings) / width
+        return self.conditioner(c).reshape(-1, self.transform.settings) / width**0.5
 
 
 def _halves(x: Vector) -> tuple[Head, Tail]:

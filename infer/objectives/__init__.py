@@ -3,7 +3,9 @@
 from infer.objectives.bounds import IWAE as IWAE
 from infer.objectives.bounds import Renyi as Renyi
 from infer.objectives.bounds import ReverseKL as ReverseKL
+from infer.objectives.by_site import BySite as BySite
 from infer.objectives.combined import Blend as Blend
+from infer.objectives.combined import Nothing as Nothing
 from infer.objectives.combined import Repeated as Repeated
 from infer.objectives.divergences import CUBO as CUBO
 from infer.objectives.divergences import ChiSquare as ChiSquare

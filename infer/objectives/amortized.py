@@ -18,7 +18,7 @@ class Bounds(NamedTuple):
 
     Attributes:
         surrogate: a scalar whose derivative is the gradient of the mean objective; no bound itself.
-        values: F for every row, nats.
+        values: F_p for every row, nats.
         draws: the K draws of every row, attached; leading axes (B, K).
         log_w: log weights (B, K).
     """
@@ -82,5 +82,5 @@ def surrogate(
         total += jnp.sum(fixed(weights.mass) * draws.mass)
     for constant, parameter in zip(*map(jax.tree.leaves, (in_model, model)), strict=True):
         total += jnp.sum(fixed(constant) * parameter)
-    values = jax.vmap(for_q.value)(log_w, fixed(mass))
+    values = jax.vmap(for_p.value)(log_w, fixed(mass))
     return Bounds(total / n, values, draws, log_w)

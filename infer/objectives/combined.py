@@ -1,7 +1,7 @@
 """Objectives made of others."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -45,10 +45,13 @@ class Repeated(AbstractObjective):
         check_count("Repeated", "groups", self.groups, 4)
 
     def samples_refusal(self, n_samples: int) -> str | None:
-        """The number of draws must be a multiple of that of groups."""
-        if n_samples % self.groups:
-            most = self.groups * max(1, n_samples // self.groups)
-            return f"n_samples a multiple of groups={self.groups}, got {n_samples}; write {most}"
+        """Every group has the same number of draws, and two at least."""
+        if n_samples % self.groups or n_samples < 2 * self.groups:
+            most = self.groups * max(2, n_samples // self.groups)
+            return (
+                f"n_samples a multiple of groups={self.groups}, two draws each at least, got "
+                f"{n_samples}; write n_samples={most}"
+            )
         return self.objective.samples_refusal(n_samples // self.groups)
 
     def value(self, log_w: Weights, mass: Weights) -> Scalar:
@@ -71,6 +74,27 @@ class Repeated(AbstractObjective):
         self, weights: Callable[[Weights, Weights], Weights], log_w: Weights, mass: Weights
     ) -> Weights:
         return jax.vmap(weights)(*self._grouped(log_w, mass)).reshape(-1) / self.groups
+
+
+class Nothing(AbstractObjective):
+    """The objective without a gradient, F = 0: of a posterior that regularizers alone move.
+
+    `VAE(objective=(Nothing(), ReverseKL()), regularizers=(regularizers.Sleep(),))` is wake-sleep.
+    """
+
+    linear: ClassVar[bool] = True
+
+    def value(self, log_w: Weights, mass: Weights) -> Scalar:
+        """0."""
+        return jnp.zeros((), log_w.dtype)
+
+    def score_weights(self, log_w: Weights, mass: Weights) -> Weights:
+        """0."""
+        return jnp.zeros_like(log_w)
+
+    def path_weights(self, log_w: Weights, mass: Weights) -> Weights:
+        """0."""
+        return jnp.zeros_like(log_w)
 
 
 def _as_shares(weights: Any) -> Any:
@@ -122,4 +146,4 @@ class Blend(AbstractObjective):
         return self._sum([o.path_weights(log_w, mass) for o in self.objectives])
 
     def _sum(self, parts: list[Array]) -> Array:
-        return sum(w * part for w, part in zip(self.weights, parts, strict=True))
+        return jnp.tensordot(self.weights, jnp.stack(parts), 1)

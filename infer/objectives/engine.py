@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from infer.core.posterior import AbstractDistribution, Draws
 from infer.core.target import Target
 from infer.core.types import PRNGKey, Scalar
+from infer.objectives.by_site import BySite
 from infer.objectives.estimator import AbstractEstimator, Coefficients
 from infer.objectives.objective import AbstractObjective, Weights
 
@@ -19,7 +20,7 @@ def estimate(
     target: Target,
     q: AbstractDistribution,
     objective: AbstractObjective,
-    estimator: AbstractEstimator,
+    estimator: AbstractEstimator | BySite,
     n_samples: int,
     at_once: int | None = None,
 ) -> tuple[Scalar, AbstractDistribution]:
@@ -27,11 +28,16 @@ def estimate(
 
         log w_k = log p(x_k) - log q(x_k),   (a, c, b, m) = estimator(objective, log w, mass)
         gradient = sum_k  <a_k s_k + c_k (grad log q)(x_k), dx_k/dphi>
-                          + b_k d log q_k/dphi + m_k dmass_k/dphi
+                          + b_k d log q_k/dphi + m_k dmass_k/dphi + v_k d log_noise_k/dphi
 
-    with s_k = grad log p(x_k). Nothing is evaluated twice: the value and gradient of the target
-    at the K draws are all that is asked of it. Returns (F, ascent direction shaped like q).
-    Cost: K gradients of the target and one backward pass through the sampler.
+    with s_k = grad log p(x_k). The last term is there where the noise of draws depends on the
+    parameters and draws move; v are the score weights, and the objective is linear. Nothing is
+    evaluated twice: the value and gradient of the target at the K draws are all that is asked of
+    it. Returns (F, ascent direction shaped like q). Cost: K gradients of the target and one
+    backward pass through the sampler.
+
+    With `BySite` a product of distributions takes each factor's part from the gradient by its own
+    estimator: one backward pass for every kind of them.
 
     With `at_once` the K draws are made in blocks of that many, in two passes: the first for the K
     log weights, on which all coefficients depend, the second for the gradient. Memory is that of
@@ -42,7 +48,15 @@ def estimate(
     def draw(parameters: AbstractDistribution, key: PRNGKey, n: int):
         q = eqx.combine(parameters, rest)
         draws = _over_devices(objective.draw(key, q, n, estimator.uses_gradient))
-        return (draws.x, draws.log_q, _mass(draws)), draws.score
+        return (draws.x, draws.log_q, _mass(draws), draws.log_noise), draws.score
+
+    def coefficients(log_w: Weights, mass: Weights) -> tuple[Coefficients, ...]:
+        each = estimator.estimators if isinstance(estimator, BySite) else (estimator,)
+        return tuple(e.coefficients(objective, log_w, mass) for e in each)
+
+    def ascent(pull_back, weights, v, s, score, log_q) -> AbstractDistribution:
+        each = [pull_back(_cotangents(w, v, s, score, log_q))[0] for w in weights]
+        return estimator.join(each) if isinstance(estimator, BySite) else each[0]
 
     def look(x: Points) -> tuple[Weights, Points | None]:
         if estimator.uses_gradient:
@@ -50,32 +64,33 @@ def estimate(
         return jax.vmap(target.log_prob)(x), None
 
     if at_once is None or at_once >= n_samples:
-        (x, log_q, mass), pull_back, score = jax.vjp(
+        (x, log_q, mass, log_noise), pull_back, score = jax.vjp(
             lambda p: draw(p, key, n_samples), parameters, has_aux=True
         )
         log_p, s = look(x)
         log_w = log_p - log_q
-        weights = estimator.coefficients(objective, log_w, mass)
-        (gradient,) = pull_back(_cotangents(weights, s, score, log_q))
+        v = None if log_noise is None else objective.score_weights(log_w, mass)
+        gradient = ascent(pull_back, coefficients(log_w, mass), v, s, score, log_q)
         return objective.value(log_w, mass), gradient
 
     log_w, mass = log_weights(key, target, q, objective, n_samples, at_once)
-    weights = estimator.coefficients(objective, log_w, mass)
+    weights = coefficients(log_w, mass)
+    moving = jax.eval_shape(lambda p: draw(p, key, at_once), parameters)[0][3] is not None
+    v = objective.score_weights(log_w, mass) if moving else None
 
     def add(total, block):
-        key, weights = block
-        (x, log_q, _), pull_back, score = jax.vjp(
+        key, weights, v = block
+        (x, log_q, *_), pull_back, score = jax.vjp(
             lambda p: draw(p, key, at_once), parameters, has_aux=True
         )
         s = look(x)[1] if estimator.uses_gradient else None
-        (gradient,) = pull_back(_cotangents(weights, s, score, log_q))
+        gradient = ascent(pull_back, weights, v, s, score, log_q)
         return jax.tree.map(jnp.add, total, gradient), None
 
     keys = jax.random.split(key, n_samples // at_once)
-    if weights.mass is not None:
-        weights = weights._replace(mass=weights.mass / len(keys))
-    by_block = jax.tree.map(lambda v: v.reshape(len(keys), at_once), weights)
-    gradient, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, parameters), (keys, by_block))
+    weights = tuple(w if w.mass is None else w._replace(mass=w.mass / len(keys)) for w in weights)
+    by_block = jax.tree.map(lambda v: v.reshape(len(keys), at_once), (weights, v))
+    gradient, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, parameters), (keys, *by_block))
     return objective.value(log_w, mass), gradient
 
 
@@ -121,9 +136,9 @@ def _mass(draws: Draws) -> Weights:
 
 
 def _cotangents(
-    weights: Coefficients, s: Points | None, score: Points, like: Weights
-) -> tuple[Points, Weights, Weights]:
-    """What is pulled back through the draws, their log density and their mass."""
+    weights: Coefficients, v: Weights | None, s: Points | None, score: Points, like: Weights
+) -> tuple[Points, Weights, Weights, Weights | None]:
+    """What is pulled back through the draws, their log density, mass and noise."""
     along = jnp.zeros_like(score)
     if weights.path is not None:
         assert s is not None
@@ -135,4 +150,5 @@ def _cotangents(
         along,
         zero if weights.density is None else weights.density,
         zero if weights.mass is None else weights.mass,
+        zero if v is not None and weights.path is None else v,
     )

@@ -12,6 +12,7 @@ from infer.core.posterior import Sampling
 from infer.core.types import Count, Scalar
 from infer.objectives.objective import AbstractObjective, Weights
 
+MOVING = "and noise that depends on the parameters, as that of this family does,"
 TIED = "and the draws of this family depend on one another (parts, pairs, an even spread)"
 FIXED = "its draws are points that do not move with the parameters"
 
@@ -305,10 +306,28 @@ ESTIMATORS: tuple[AbstractEstimator, ...] = (Reparam(), Path(), Score(), Enumera
 
 
 def valid_estimators(
-    objective: AbstractObjective, sampling: Sampling, n_samples: int
+    objective: AbstractObjective, sampling: Sampling, n_samples: int, fixed_noise: bool = True
 ) -> tuple[AbstractEstimator, ...]:
     """Those that are unbiased for an objective, given how draws are made and how many."""
-    return tuple(e for e in ESTIMATORS if e.refusal(objective, sampling, n_samples) is None)
+    given = (sampling, n_samples, fixed_noise)
+    return tuple(e for e in ESTIMATORS if _refusal(e, objective, *given) is None)
+
+
+def _refusal(
+    estimator: AbstractEstimator,
+    objective: AbstractObjective,
+    sampling: Sampling,
+    n_samples: int,
+    fixed_noise: bool,
+) -> str | None:
+    """Why the pair is refused, by itself or for noise that moves where draws do."""
+    reason = estimator.refusal(objective, sampling, n_samples)
+    if reason is None and not fixed_noise and estimator.uses_gradient:
+        if not objective.linear:
+            reason = f"it is not linear in the log weights, {MOVING} needs an objective that is"
+        elif n_samples < 2:
+            reason = f"a single draw has no baseline, {MOVING} needs n_samples >= 2"
+    return reason
 
 
 def check_pair(
@@ -317,6 +336,7 @@ def check_pair(
     estimator: AbstractEstimator,
     sampling: Sampling,
     n_samples: int,
+    fixed_noise: bool = True,
 ) -> None:
     """Refuse an estimator that would be biased, naming those that are not."""
     name = type(objective).__name__
@@ -331,18 +351,20 @@ def check_pair(
     lacking = None if sampling is Sampling.EXHAUSTIVE else objective.samples_refusal(n_samples)
     if lacking is not None:
         raise ValueError(f"{owner} with objective={name} needs {lacking}.")
-    reason = estimator.refusal(objective, sampling, n_samples)
+    reason = _refusal(estimator, objective, sampling, n_samples, fixed_noise)
     if reason is not None:
         raise ValueError(
             f"{owner} cannot have objective={name} with estimator={type(estimator).__name__}: "
-            f"{reason}; write {_instead(objective, sampling, n_samples)}."
+            f"{reason}; write {_instead(objective, sampling, n_samples, fixed_noise)}."
         )
 
 
-def _instead(objective: AbstractObjective, sampling: Sampling, n_samples: int) -> str:
+def _instead(
+    objective: AbstractObjective, sampling: Sampling, n_samples: int, fixed_noise: bool
+) -> str:
     """What is valid, with another number of draws if need be, or another objective."""
     for n in (n_samples, 1 if sampling is Sampling.EXHAUSTIVE else 8):
-        valid = valid_estimators(objective, sampling, n)
+        valid = valid_estimators(objective, sampling, n, fixed_noise)
         if valid:
             names = " or ".join(f"infer.{type(e).__name__}()" for e in valid)
             return f"estimator={names}" + (f", n_samples={n}" if n != n_samples else "")

@@ -41,7 +41,7 @@ class AbstractMixtureKernel(eqx.Module):
     def __call__(self, r: Float[Array, "..."], d: int) -> Float[Array, "..."]:
         """The mean over the scales at squared distances r in d dimensions."""
         widths = 2 * d * self.scales.astype(r.dtype) ** 2
-        return sum(self.shape(r / width) for width in widths) / len(widths)
+        return jnp.mean(jnp.stack([self.shape(r / width) for width in widths]), axis=0)
 
 
 class RBFMixture(AbstractMixtureKernel):

@@ -22,14 +22,20 @@ class Batch(eqx.Module):
         prior: the distribution of z before anything was seen; not stacked.
         t: number of steps taken.
         size: number N of rows in the whole data set, >= B.
+        model: encoder, posterior, prior, decoder and likelihood together, attached.
+        condition: what is given of the rows and not modelled, with a leading axis B, or None.
+        masked: was part of the rows not observed?
     """
 
     x: Any
     z: Float[Array, "B K d"]
     q: AbstractDistribution
     prior: AbstractDistribution
-    t: Count = eqx.field(converter=jnp.asarray)
-    size: Count = eqx.field(converter=jnp.asarray)
+    t: Count = eqx.field(converter=lambda count: jnp.asarray(count, int))
+    size: Count = eqx.field(converter=lambda count: jnp.asarray(count, int))
+    model: Any = None
+    condition: Any = None
+    masked: bool = eqx.field(static=True, default=False)
 
 
 class AbstractRegularizer(eqx.Module):

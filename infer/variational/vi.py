@@ -15,7 +15,9 @@ from infer.core.stopping import LossSettled
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar
 from infer.families.gaussian import FullRank, MeanField
+from infer.families.product import Product
 from infer.objectives.bounds import ReverseKL
+from infer.objectives.by_site import BySite
 from infer.objectives.engine import estimate, log_weights
 from infer.objectives.estimator import AbstractEstimator, Reparam, check_pair
 from infer.objectives.objective import AbstractObjective
@@ -51,16 +53,17 @@ class VI(AbstractApproximator):
 
     Args:
         family: shape of q: `FullRank()`, `MeanField()`, `LowRank()`, `StudentT()`, `Mixture()`,
-            `Product({...})`; the flows `RealNVP()`, `SplineFlow()`, `LogisticMixtureFlow()`,
-            `AutoregressiveFlow()`, `StackedFlow()`.
+            `Product({...})`, `RejectionSampled(...)`; the flows `RealNVP()`, `SplineFlow()`,
+            `LogisticMixtureFlow()`, `AutoregressiveFlow()`, `StackedFlow()`.
         objective: what is maximized: `ReverseKL()`, `IWAE()`, `Renyi(alpha)`, `CUBO()`,
             `ForwardKL()`, `ChiSquare()`, `FDivergence(f)`, `LogVariance()`, `TailAdaptive()`,
             `MaximumLikelihood(draws)`, or `Objective(function)` of your own.
         estimator: how its gradient is estimated. `Reparam()` has the exact entropy of a Gaussian
             and is steady from far starts; `Path()` loses all noise at the posterior, but with a
             full covariance in tens of dimensions it needs a small learning rate; `Annealed()` goes
-            from the one to the other; `Score()` does without gradients of the target. Pairs of
-            objective and estimator that would be biased are refused.
+            from the one to the other; `Score()` does without gradients of the target;
+            `BySite({...})` has one for each factor of a `Product`. Pairs of objective and
+            estimator that would be biased are refused.
         optimizer: any optax transformation. `infer.optimizer(optax.adam, learning_rate=0.02)`
             keeps the learning rate out of the compiled program.
         n_samples: draws of q per step, >= 1.
@@ -79,7 +82,7 @@ class VI(AbstractApproximator):
 
     family: AbstractFamily = eqx.field(default_factory=FullRank)
     objective: AbstractObjective = eqx.field(default_factory=ReverseKL)
-    estimator: AbstractEstimator = eqx.field(default_factory=Reparam)
+    estimator: AbstractEstimator | BySite = eqx.field(default_factory=Reparam)
     optimizer: Optimizer | optax.GradientTransformation = eqx.field(
         default_factory=lambda: optimizer(optax.adam, learning_rate=0.02)
     )
@@ -106,9 +109,14 @@ class VI(AbstractApproximator):
                 f"VI needs objective=infer.ReverseKL() or the like, got {self.objective!r}; for a "
                 "function of your own write objective=infer.Objective(function)."
             )
-        if not isinstance(self.estimator, AbstractEstimator):
+        if not isinstance(self.estimator, AbstractEstimator | BySite):
             raise TypeError(
                 f"VI needs estimator=infer.Reparam() or infer.Path(), got {self.estimator!r}."
+            )
+        if isinstance(self.estimator, BySite) and not isinstance(self.family, Product):
+            raise TypeError(
+                f"VI with estimator=BySite needs a Product, got {type(self.family).__name__}; "
+                'write family=infer.Product({"mu": infer.FullRank(), ...}), or one estimator.'
             )
         check_optimizer(self.optimizer, "VI")
         check_count("VI", "n_samples", self.n_samples, 8)
@@ -118,7 +126,9 @@ class VI(AbstractApproximator):
                 f"VI needs at_once to divide n_samples={self.n_samples}, got {self.at_once}; write "
                 f"n_samples={self.at_once * max(1, self.n_samples // self.at_once)}."
             )
-        check_pair("VI", self.objective, self.estimator, self.family.sampling, self.n_samples)
+        for family, estimator in self._pairs():
+            of_draws = (family.sampling, self.n_samples, family.fixed_noise)
+            check_pair("VI", self.objective, estimator, *of_draws)
         if self.clip is not None and not isinstance(self.clip, MedianClip):
             raise TypeError(f"VI needs clip=infer.MedianClip() or None, got {self.clip!r}.")
         check_count("VI", "keep_best", self.keep_best, 500, least=10, optional=True)
@@ -148,7 +158,7 @@ class VI(AbstractApproximator):
             target,
             state.q,
             self.objective,
-            self.estimator.at(state.t),
+            self._aligned().at(state.t),
             self.n_samples,
             self.at_once,
         )
@@ -197,6 +207,20 @@ class VI(AbstractApproximator):
         if state.contest is None:
             return state.average
         return state.contest.winner(state.average)
+
+    def _aligned(self) -> AbstractEstimator | BySite:
+        """The estimator; those by site in the order of the factors."""
+        if isinstance(self.estimator, BySite) and isinstance(self.family, Product):
+            return self.estimator.of(self.family.groups)
+        return self.estimator
+
+    def _pairs(self) -> list[tuple[AbstractFamily, AbstractEstimator]]:
+        """What draws, and by which estimator it is fitted."""
+        estimator = self._aligned()
+        if isinstance(estimator, BySite) and isinstance(self.family, Product):
+            return list(zip(self.family.families, estimator.estimators, strict=True))
+        assert isinstance(estimator, AbstractEstimator)
+        return [(self.family, estimator)]
 
 
 def ADVI(full_rank: bool = False, **settings: Any) -> VI:
