@@ -179,7 +179,9 @@ class CategoricalHead(AbstractHead):
 
     def at(self, t: Count) -> "CategoricalHead":
         """With the draws of step t."""
-        return CategoricalHead(Frozen(self.draws.value.at(t)), self.dim, self.n_classes)
+        return CategoricalHead(
+            draws=Frozen(self.draws.value.at(t)), dim=self.dim, n_classes=self.n_classes
+        )
 
     def code(self, outputs: Outputs) -> Vector:
         """The most probable code."""
@@ -246,4 +248,6 @@ class Categorical(AbstractPosterior):
 
     def head(self, key: PRNGKey, latent: int) -> CategoricalHead:
         """The first head for `latent` variables."""
-        return CategoricalHead(Frozen(self.draws), latent * self.n_classes, self.n_classes)
+        return CategoricalHead(
+            draws=Frozen(self.draws), dim=latent * self.n_classes, n_classes=self.n_classes
+        )

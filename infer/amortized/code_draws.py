@@ -91,7 +91,8 @@ def _temperature(value: Any) -> Any:
     convert = positive("temperature", 0.5)
     if isinstance(value, _Schedule) or not callable(value):
         return value if isinstance(value, _Schedule) else convert(value)
-    convert(value(0))
+    first: Any = value(0)
+    convert(first)
     return _Schedule(value)
 
 

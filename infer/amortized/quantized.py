@@ -63,14 +63,10 @@ class FiniteScalarHead(AbstractHead):
         levels: how many, for each latent variable.
     """
 
+    dim: int = eqx.field(static=True)
     levels: tuple[int, ...] = eqx.field(static=True)
     has_density: ClassVar[bool] = False
     discrete: ClassVar[bool] = True
-
-    @property
-    def dim(self) -> int:
-        """The number of latent variables."""
-        return len(self.levels)
 
     @property
     def n_outputs(self) -> int:
@@ -130,7 +126,7 @@ class FiniteScalar(AbstractPosterior):
 
     def head(self, key: PRNGKey, latent: int) -> FiniteScalarHead:
         """The head that rounds."""
-        return FiniteScalarHead(self.levels)
+        return FiniteScalarHead(dim=latent, levels=self.levels)
 
 
 class Codebook(eqx.Module):
@@ -208,7 +204,7 @@ class VectorQuantizedHead(AbstractHead):
     ) -> tuple["VectorQuantizedHead", dict[str, Array]]:
         """The book moved by the outputs of a batch."""
         book, stats = self.book.value.moved(key, outputs.reshape(-1, self.width))
-        return VectorQuantizedHead(Frozen(book), self.dim, self.width), stats
+        return VectorQuantizedHead(book=Frozen(book), dim=self.dim, width=self.width), stats
 
 
 class VectorQuantized(AbstractPosterior):
@@ -274,7 +270,7 @@ class VectorQuantized(AbstractPosterior):
         share = jnp.full(self.n_codes, 1 / self.n_codes)
         codes = 0.1 * jax.random.normal(key, (self.n_codes, self.width))
         book = Codebook(share, share[:, None] * codes, self.decay, self.least)
-        return VectorQuantizedHead(Frozen(book), latent * self.width, self.width)
+        return VectorQuantizedHead(book=Frozen(book), dim=latent * self.width, width=self.width)
 
 
 class Commitment(AbstractRegularizer):
