@@ -258,7 +258,7 @@ class Annealed(AbstractEstimator):
     ) -> str | None:
         """Refused where either of the two is."""
         return Reparam().refusal(objective, sampling, n_samples) or Path().refusal(
-            objective, independent, n_samples
+            objective, sampling, n_samples
         )
 
     def coefficients(
