@@ -185,9 +185,9 @@ def test_scores_of_hard_draws_agree_with_enumeration(name, x64):
 
 @pytest.mark.parametrize("rule", [infer.Relaxed, infer.StraightThrough])
 def test_the_bias_of_relaxed_draws_falls_with_temperature(rule, x64):
-    """1000 gradients each; of its length 51, 11 and 3 % (straight through: 57, 19, 14) by 4000."""
+    """1000 gradients each; 51 and 11 % of its length (straight through 57 and 19 %) by 4000."""
     bias, noise = [], []
-    for temperature in (2.0, 0.5, 0.2):
+    for temperature in (2.0, 0.5):
         vae, data, state = case(rule(temperature), infer.Reparam())
         wanted = np.asarray(exact(lower_bound, state.model))
         found = np.asarray(ascents(vae, data, state, 1000))
@@ -197,10 +197,8 @@ def test_the_bias_of_relaxed_draws_falls_with_temperature(rule, x64):
         if rule is infer.StraightThrough:  # codes stay codes: unbiased for prior and decoder
             gap = np.abs(found.mean(axis=0) - wanted)[30:]
             assert (gap <= 4.5 * error[30:] + 1e-12).all()
-    assert bias[0] > bias[1] + 4 * np.hypot(*noise[:2])
+    assert bias[0] > bias[1] + 4 * np.hypot(*noise)
     assert bias[1] > 0.05 * np.linalg.norm(wanted[ENCODER])  # there is one
-    if rule is infer.Relaxed:
-        assert bias[1] > bias[2] + 1.5 * np.hypot(*noise[1:])
 
 
 def test_relaxed_draws_have_the_exact_divergence_from_the_uniform_prior(x64):
