@@ -6,9 +6,10 @@ import jax
 import numpy as np
 
 from infer import verdict as rule
+from infer.amortized import queries
 from infer.amortized.encoded import Joint
 from infer.amortized.model import AmortizedModel
-from infer.amortized_result import AmortizedResult, _posteriors, fitted, use_of
+from infer.amortized_result import AmortizedResult, fitted
 from infer.core.algorithm import AbstractAmortizer
 from infer.core.data import Data, Rows
 from infer.core.evidence import Evidence, Status, Verdict
@@ -80,7 +81,7 @@ def judge_rows(data: Data, model: AmortizedModel, key: PRNGKey) -> tuple[Evidenc
         bad = int(np.sum(~np.isfinite(looked.elbo)))
         meaning = f"the log weights of {bad} of {len(looked.elbo)} rows are not finite"
         return (Evidence("finite rows", float(bad), "0", "failed", meaning),)
-    use = use_of(model, rows, key)
+    use = queries.use_of(model, rows, key)
     evidence = [*_bounds(looked, apart), *_rows_off(looked, model.head.dim)]
     if apart:
         evidence.append(_overfit(looked, _look(model, _some(data, key), key)))
@@ -98,7 +99,9 @@ def _some(data: Data, key: PRNGKey) -> Rows:
 
 
 def _look(model: AmortizedModel, rows: Rows, key: PRNGKey) -> ImportanceEvidence:
-    return importance_evidence(key, Joint(model), _posteriors(model, rows), rows, SAMPLES, CHUNK)
+    return importance_evidence(
+        key, Joint(model), queries.posteriors(model, rows), rows, SAMPLES, CHUNK
+    )
 
 
 def _bounds(looked: ImportanceEvidence, apart: bool) -> list[Evidence]:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from infer.amortized import queries
 from infer.amortized.encoded import Encoded, Joint, RowDensity
 from infer.amortized.model import AmortizedModel
 from infer.bridges.density import from_log_density
@@ -21,7 +22,7 @@ from infer.core.evidence import Verdict
 from infer.core.keys import Use, address, as_key
 from infer.core.outcome import Outcome
 from infer.core.posterior import AbstractDistribution, AbstractFamily
-from infer.core.types import Points, PRNGKey, Scalar, Vector
+from infer.core.types import Points, PRNGKey
 from infer.diagnostics.annealed_evidence import (
     AnnealedEvidence,
     Sandwich,
@@ -29,7 +30,7 @@ from infer.diagnostics.annealed_evidence import (
     sandwich,
 )
 from infer.diagnostics.evidence_bounds import ImportanceEvidence, importance_evidence
-from infer.diagnostics.latents import Latents, latent_use
+from infer.diagnostics.latents import Latents
 from infer.families.gaussian import FullRank
 from infer.families.mixture import Mixture
 from infer.objectives.divergences import MaximumLikelihood
@@ -139,22 +140,22 @@ class AmortizedResult:
         rows = self._rows(_one(x), _one(condition), _one(mask))
         row = rows.take(0)
         model = self.model
-        q = _posterior(model, row)
+        q = queries.posterior(model, row)
         target = from_log_density(RowDensity(model, row), {"z": jnp.zeros(model.head.dim)})
         return fit(target, Encoded(q=q), key=key, steps=1, draws=draws, progress=False)
 
     def posteriors(self, x: Any = None, *, condition: Any = None, mask: Any = None) -> Any:
         """q(z | x) of many rows: a distribution whose arrays have a leading axis of rows."""
-        return _posteriors(self.model, self._rows(x, condition, mask))
+        return queries.posteriors(self.model, self._rows(x, condition, mask))
 
     def encode(self, x: Any = None, *, condition: Any = None, mask: Any = None) -> Points:
         """Posterior means of rows, (N, d); of the rows that were fitted if x is None."""
-        return _means(self.model, self._rows(x, condition, mask))
+        return queries.means(self.model, self._rows(x, condition, mask))
 
     def decode(self, z: Any, *, condition: Any = None) -> Array:
         """The mean of x at latent points (N, d)."""
         given = None if condition is None else jnp.asarray(condition)
-        return _decode(self.model, jnp.asarray(z), given)
+        return queries.decode(self.model, jnp.asarray(z), given)
 
     def reconstruct(self, x: Any = None, *, condition: Any = None, mask: Any = None) -> Array:
         """The mean of x at the posterior means of rows; fills in what was not observed.
@@ -162,7 +163,7 @@ class AmortizedResult:
         Where latent variables are discrete, at the most probable code.
         """
         rows = self._rows(x, condition, mask)
-        return _decode(self.model, _likeliest(self.model, rows), rows.condition)
+        return queries.decode(self.model, queries.likeliest(self.model, rows), rows.condition)
 
     def generate(self, n: int | None = None, *, key: Any, condition: Any = None) -> Array:
         """New rows: x ~ p(x | z), z ~ p(z).
@@ -180,7 +181,7 @@ class AmortizedResult:
         if given is not None and n not in (None, len(given)):
             raise ValueError(f"n={n} and {len(given)} conditions do not agree; leave out n.")
         n = at_least_one("n", len(given) if given is not None else n)
-        return _generate(self.model, address(as_key(key), Use.PREDICT), n, given)
+        return queries.generate(self.model, address(as_key(key), Use.PREDICT), n, given)
 
     def interpolate(self, first: Any, last: Any, n: int = 8) -> Array:
         """The means of x along the straight line between the posterior means of two rows."""
@@ -214,7 +215,7 @@ class AmortizedResult:
         """
         self._needs_density("evidence")
         rows = self._held_out() if x is None else self._rows(x, condition, mask)
-        model, q = self.model, _posteriors(self.model, rows)
+        model, q = self.model, queries.posteriors(self.model, rows)
         if inflate is not None and q.discrete:
             raise ValueError("codes cannot be stretched about a mean; write inflate=None.")
         return importance_evidence(
@@ -253,7 +254,7 @@ class AmortizedResult:
         self._needs_density("annealed_evidence")
         rows = self._held_out() if x is None else self._rows(x, condition, mask)
         model = self.model
-        q = _posteriors(model, rows)
+        q = queries.posteriors(model, rows)
         return annealed_evidence(
             address(as_key(key), Use.PREDICT), Joint(model), q, rows, n_steps, n_chains
         )
@@ -279,9 +280,9 @@ class AmortizedResult:
             raise ValueError("sandwich makes rows itself, which have no condition and no mask.")
         key_rows, key_run = jax.random.split(address(as_key(key), Use.PREDICT))
         model = self.model
-        z, x = _simulated(model, key_rows, at_least_one("n", n))
+        z, x = queries.simulated(model, key_rows, at_least_one("n", n))
         rows = Rows(x)
-        q = _posteriors(model, rows)
+        q = queries.posteriors(model, rows)
         return sandwich(key_run, Joint(model), q, rows, z, n_steps, n_chains)
 
     def latents(
@@ -293,7 +294,7 @@ class AmortizedResult:
         """
         self._needs_density("latents")
         rows = self._held_out() if x is None else self._rows(x, condition, mask)
-        return use_of(self.model, rows, address(as_key(key), Use.PREDICT))
+        return queries.use_of(self.model, rows, address(as_key(key), Use.PREDICT))
 
     def with_prior(self, prior: AbstractDistribution) -> "AmortizedResult":
         """The same model with another prior, such as one fitted to the codes afterwards.
@@ -330,7 +331,7 @@ class AmortizedResult:
                 "result.with_prior(infer.Empirical(result.encode()))."
             )
         rng = as_key(key)
-        codes = _codes(self.model, self._rows(None, None, None), address(rng, Use.DRAW))
+        codes = queries.codes(self.model, self._rows(None, None, None), address(rng, Use.DRAW))
         family = Mixture(FullRank(scale=1.0), 10, spread=1.0) if family is None else family
         flat = from_log_density(_nothing, {"z": codes[0]})
         vi = VI(
@@ -472,73 +473,10 @@ def fitted(algorithm: AbstractAmortizer, trail: Trail) -> AmortizedModel:
     return model
 
 
-def use_of(model: AmortizedModel, rows: Rows, key: PRNGKey) -> Latents:
-    """How the latent variables of these rows are used, from one draw for each."""
-    means, *logs = _looked_at(model, rows, key)
-    return latent_use(np.asarray(means), *map(np.asarray, logs))
-
-
-@eqx.filter_jit
-def _looked_at(model: AmortizedModel, rows: Rows, key: PRNGKey) -> tuple[Array, ...]:
-    """Means, and log q(z | x), log q(z), log p(z) at a draw of every row."""
-    q, n = jax.vmap(model.posterior)(rows), rows.x.shape[0]
-    draws = jax.vmap(lambda q, key: q.equal_draws(key, 1))(q, jax.random.split(key, n))
-    z, log_q = draws.x[:, 0], draws.log_q[:, 0]
-
-    def log_aggregate(z: Vector) -> Scalar:
-        return jax.nn.logsumexp(jax.vmap(lambda q: q.log_prob(z))(q)) - jnp.log(n)
-
-    log_prior = jax.vmap(model.latent_prior().log_prob)(z)
-    return _means(model, rows), log_q, jax.lax.map(log_aggregate, z), log_prior
-
-
 def _one(value: Any) -> Any:
     return None if value is None else np.asarray(value)[None]
-
-
-@eqx.filter_jit
-def _posterior(model: AmortizedModel, row: Rows) -> AbstractDistribution:
-    return model.posterior(row)
-
-
-@eqx.filter_jit
-def _posteriors(model: AmortizedModel, rows: Rows) -> AbstractDistribution:
-    return jax.vmap(model.posterior)(rows)
-
-
-@eqx.filter_jit
-def _means(model: AmortizedModel, rows: Rows) -> Points:
-    return jax.vmap(lambda row: model.head.mean(model.outputs(row)))(rows)
-
-
-@eqx.filter_jit
-def _codes(model: AmortizedModel, rows: Rows, key: PRNGKey) -> Points:
-    """A draw of q(z | x) for every row."""
-    keys = jax.random.split(key, rows.x.shape[0])
-    return jax.vmap(lambda key, row: model.posterior(row).sample(key, 1)[0])(keys, rows)
 
 
 def _nothing(params: dict[str, Array]) -> Array:
     """The log density that is 0 everywhere."""
     return 0.0 * jnp.sum(params["z"])
-
-
-@eqx.filter_jit
-def _likeliest(model: AmortizedModel, rows: Rows) -> Points:
-    """Where rows are reconstructed."""
-    return jax.vmap(lambda row: model.head.code(model.outputs(row)))(rows)
-
-
-@eqx.filter_jit
-def _decode(model: AmortizedModel, z: Points, condition: Array | None) -> Array:
-    return jax.vmap(model.mean)(z, condition)
-
-
-@eqx.filter_jit
-def _simulated(model: AmortizedModel, key: PRNGKey, n: int) -> tuple[Points, Array]:
-    return model.simulate(key, n)
-
-
-@eqx.filter_jit
-def _generate(model: AmortizedModel, key: PRNGKey, n: int, condition: Array | None) -> Array:
-    return model.generate(key, n, condition)

@@ -43,7 +43,7 @@ class AmortizedModel(eqx.Module):
     def latent_prior(self) -> AbstractDistribution:
         """p(z)."""
         if isinstance(self.prior, AbstractMadePrior):
-            return self.prior.of(self)
+            return self.prior.of(self.posterior)
         return self.prior
 
     def decoded(self, z: Vector, condition: Array | None) -> Array:

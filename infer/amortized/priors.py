@@ -1,7 +1,7 @@
 """Priors that are made from other parts of the model."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import equinox as eqx
 import jax
@@ -14,16 +14,13 @@ from infer.core.posterior import AbstractDistribution
 from infer.core.types import PRNGKey
 from infer.families.mixture import MixtureDistribution
 
-if TYPE_CHECKING:
-    from infer.amortized.model import AmortizedModel
-
 
 class AbstractMadePrior(eqx.Module):
     """A prior that other parts of the model enter."""
 
     @abstractmethod
-    def of(self, model: "AmortizedModel") -> AbstractDistribution:
-        """The prior of this model."""
+    def of(self, posterior: Callable[[Rows], AbstractDistribution]) -> AbstractDistribution:
+        """The prior of a model with this posterior of a row."""
 
 
 class PseudoInputs(AbstractMadePrior):
@@ -38,11 +35,11 @@ class PseudoInputs(AbstractMadePrior):
     low: Array
     high: Array
 
-    def of(self, model: "AmortizedModel") -> MixtureDistribution:
+    def of(self, posterior: Callable[[Rows], AbstractDistribution]) -> MixtureDistribution:
         """The mixture of the posteriors of the pseudo-inputs."""
         low, high = jax.lax.stop_gradient((self.low, self.high))
         u = low + (high - low) * jax.nn.sigmoid(self.free)
-        components = jax.vmap(lambda one: model.posterior(Rows(one)))(u)
+        components = jax.vmap(lambda one: posterior(Rows(one)))(u)
         return MixtureDistribution(components, jnp.zeros(u.shape[0], u.dtype))
 
 
