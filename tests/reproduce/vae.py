@@ -3,6 +3,7 @@
     python tests/reproduce/vae.py [--only NAME ...] [--only-print]
 
 digits       binarized digits: likelihood, active latent variables, quality of samples
+codes        the same by discrete codes
 importance   the toy of variational importance sampling: one latent variable, quadrature
 """
 
@@ -106,13 +107,65 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def digits(names: list[str] | None = None) -> list[dict[str, Any]]:
+CODES: dict[str, tuple[str, dict[str, Any]]] = {
+    "categorical, leave-one-out": (
+        "latent=6, posterior=Categorical(8), estimator=Score(), n_samples=8",
+        {
+            "latent": 6,
+            "posterior": infer.Categorical(8),
+            "prior": infer.UniformCategorical(8),
+            "estimator": infer.Score(),
+            "n_samples": 8,
+        },
+    ),
+    "categorical, VIMCO": (
+        "the same with objective=IWAE()",
+        {
+            "latent": 6,
+            "posterior": infer.Categorical(8),
+            "prior": infer.UniformCategorical(8),
+            "objective": infer.IWAE(),
+            "estimator": infer.Score(),
+            "n_samples": 8,
+        },
+    ),
+    "Gumbel-softmax": (
+        "latent=6, posterior=Categorical(8, Relaxed(0.5))",
+        {
+            "latent": 6,
+            "posterior": infer.Categorical(8, infer.Relaxed(0.5)),
+            "prior": infer.UniformCategorical(8),
+        },
+    ),
+    "VQ-VAE": (
+        "posterior=VectorQuantized(32, width=2), beta=0, regularizers=(Commitment(),)",
+        {
+            "posterior": infer.VectorQuantized(32, width=2),
+            "beta": 0.0,
+            "regularizers": (infer.Commitment(),),
+        },
+    ),
+    "finite scalar quantization": (
+        "latent=6, posterior=FiniteScalar((5,) * 6), beta=0",
+        {"latent": 6, "posterior": infer.FiniteScalar((5,) * 6), "beta": 0.0},
+    ),
+}
+
+
+def digits() -> list[dict[str, Any]]:
+    return variants(VARIANTS)
+
+
+def codes() -> list[dict[str, Any]]:
+    return variants(CODES)
+
+
+def variants(chosen: dict[str, tuple[str, dict[str, Any]]]) -> list[dict[str, Any]]:
     data = infer.Data(TRAIN, batch_size=BATCH, held_out=infer.Data(TEST))
     rows = []
-    for name in names or VARIANTS:
-        settings, arguments = VARIANTS[name]
+    for name, (settings, arguments) in chosen.items():
         clock = time.perf_counter()
-        vae = infer.VAE(Bernoulli(), latent=LATENT, **arguments)
+        vae = infer.VAE(Bernoulli(), **({"latent": LATENT} | arguments))
         result = infer.fit(data, vae, key=0, steps=STEPS, progress=False)
         row: dict[str, Any] = {
             "variant": name,
@@ -130,7 +183,11 @@ def digits(names: list[str] | None = None) -> list[dict[str, Any]]:
         else:
             row["active"] = int(np.sum(np.var(result.encode(TEST), axis=0) > 0.01))
         quality = _quality(result.generate(1000, key=2))
-        refitted = _quality(result.ex_post(key=3).generate(1000, key=2))
+        if chosen is CODES:  # the codes that were seen, as they were
+            again = result.with_prior(infer.Empirical(result.encode()))
+        else:
+            again = result.ex_post(key=3)
+        refitted = _quality(again.generate(1000, key=2))
         row |= {
             "Frechet": quality.generated.frechet,
             "Frechet ex post": refitted.generated.frechet,
@@ -227,13 +284,17 @@ def importance() -> list[dict[str, Any]]:
     return rows
 
 
-EXPERIMENTS: dict[str, Callable[[], Any]] = {"digits": digits, "importance": importance}
+EXPERIMENTS: dict[str, Callable[[], Any]] = {
+    "digits": digits,
+    "codes": codes,
+    "importance": importance,
+}
 
 
 def tables(found: Found) -> str:
     parts = []
-    if "digits" in found:
-        rows = found["digits"]
+    if "digits" in found or "codes" in found:
+        rows = found.get("digits", []) + found.get("codes", [])
         parts.append(
             "| variant | settings beside the default | NLL | minus bound | active | Frechet | ex "
             "post | coverage | ex post | seconds |\n|" + " --- |" * 10
