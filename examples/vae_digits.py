@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 import infer
 from infer.likelihoods import Bernoulli
 
-STEPS = 6000
+STEPS = 3000
 
 
 def digits() -> tuple[infer.Data, np.ndarray]:
@@ -37,7 +37,7 @@ def digits() -> tuple[infer.Data, np.ndarray]:
 
 
 def line(name: str, result: infer.AmortizedResult) -> str:
-    looked = result.evidence(key=1, n_samples=2000)
+    looked = result.evidence(key=1, n_samples=1000)
     nll, error = -looked.log_evidence.mean(), looked.log_evidence.std() / len(looked.khat) ** 0.5
     heavy, active = np.mean(looked.khat > 0.7), result.latents(key=1).active
     return (
