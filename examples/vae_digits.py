@@ -59,7 +59,8 @@ def before_and_after(
         shown[name] = np.asarray(means)
     figure, axes = plt.subplots(1, 3, figsize=(9, 4.2), layout="constrained")
     for ax, (name, images) in zip(axes, shown.items(), strict=True):
-        tiles = images.reshape(8, 5, 8, 8).transpose(0, 2, 1, 3).reshape(64, 40)
+        apart = np.pad(images, ((0, 0), (1, 1), (1, 1)))
+        tiles = apart.reshape(8, 5, 10, 10).transpose(0, 2, 1, 3).reshape(80, 50)
         ax.imshow(tiles, cmap="gray_r", vmin=0, vmax=1)
         ax.set_title(name)
         ax.axis("off")
