@@ -206,6 +206,15 @@ def test_log_prob_in_double_precision(name, x64):
     assert likelihood.mean(outputs).dtype == likelihood.start(values(name)).dtype == np.float64
 
 
+@pytest.mark.parametrize("kind", ["float32", "int32", "uint8"])
+def test_bernoulli_is_exact_at_large_logits_for_any_type_of_number(kind):
+    logit = np.array([-30.0, -12.0, 0.3, 12.0, 30.0], np.float32)
+    x = jnp.asarray([[0] * 5, [1] * 5]).astype(kind)
+    found = log_probs(Bernoulli(), jnp.asarray(logit), x)
+    expected = [-np.log1p(np.exp(sign * logit.astype(float))) for sign in (1, -1)]
+    np.testing.assert_allclose(found, expected, rtol=2e-6)
+
+
 @pytest.mark.parametrize("name", [*SUPPORT, "Categorical"])
 def test_probabilities_sum_to_one(name):
     likelihood, outputs, _ = case(name)

@@ -16,7 +16,7 @@ from infer.likelihoods.likelihood import AbstractLikelihood, floats, refuse
 class Bernoulli(AbstractLikelihood):
     """Entries that are 0 or 1; the output is the logit of P(x = 1).
 
-        log p(x) = x log sigmoid(logit) + (1 - x) log sigmoid(-logit)
+        log p(x) = log sigmoid((2 x - 1) logit)
 
     Gray values are refused: for these the formula is no density, and its optimum no likelihood.
 
@@ -31,8 +31,9 @@ class Bernoulli(AbstractLikelihood):
     def log_prob(
         self, outputs: Float[Array, "*event"], x: Num[Array, "*event"]
     ) -> Float[Array, "*event"]:
-        """Without the log of a sigmoid, so that it is exact at any logit."""
-        return x * log_sigmoid(outputs) + (1 - x) * log_sigmoid(-outputs)
+        """One softplus per entry, exact at any logit: most of the time of a small decoder."""
+        sign = 2 * jnp.asarray(x, outputs.dtype) - 1  # of 0 in uint8 it would be 255
+        return log_sigmoid(sign * outputs)
 
     def sample(self, key: PRNGKey, outputs: Float[Array, "*event"]) -> Float[Array, "*event"]:
         """Zeros and ones."""

@@ -21,6 +21,7 @@ CASES = {
     "flows": "Flows: one gradient of the evidence lower bound",
     "flow_training": "Flows: training one beside the guides of NumPyro and the trainer of flowjax",
     "langevin": "Langevin: time of a step, gradients to a given error",
+    "vae": "VAE: one step beside NumPyro, memory of the evidence",
 }
 PACKAGES = ("jax", "numpyro", "blackjax", "optax", "numpy")
 HEAD = """# Benchmarks
@@ -31,7 +32,7 @@ are waited for; compilation is left out unless a row says otherwise. In the firs
 the peer's time over ours; in the second it is ours over that of a scan written by hand; in the
 third a column says what it divides, and the bare step is three matrix products and one exponential,
 with a fixed bandwidth; in the fourth it is the time over that of `infer FBGVI()`; in the fifth it
-is over `Reparam`; in the last it is ours over that of a scan written by hand.
+is over `Reparam`; in the last two it is the time over that of a scan written by hand.
 """
 
 
