@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array
 
 from infer.amortized import queries
-from infer.amortized.encoded import Encoded, Joint, RowDensity
+from infer.amortized.encoded import AmortizedPosterior, Joint, RowDensity
 from infer.amortized.model import AmortizedModel
 from infer.bridges.density import from_log_density
 from infer.core.algorithm import AbstractAmortizer
@@ -142,7 +142,7 @@ class AmortizedResult:
         model = self.model
         q = queries.posterior(model, row)
         target = from_log_density(RowDensity(model, row), {"z": jnp.zeros(model.head.dim)})
-        return fit(target, Encoded(q=q), key=key, steps=1, draws=draws, progress=False)
+        return fit(target, AmortizedPosterior(q=q), key=key, steps=1, draws=draws, progress=False)
 
     def posteriors(self, x: Any = None, *, condition: Any = None, mask: Any = None) -> Any:
         """q(z | x) of many rows: a distribution whose arrays have a leading axis of rows."""
@@ -164,6 +164,29 @@ class AmortizedResult:
         """
         rows = self._rows(x, condition, mask)
         return queries.decode(self.model, queries.likeliest(self.model, rows), rows.condition)
+
+    def impute(
+        self, x: Any, mask: Any, *, key: Any, condition: Any = None, n_samples: int = 200
+    ) -> Array:
+        """Rows with what was not observed replaced by its posterior mean.
+
+            E(x_i | observed) = sum_k W_k E(x_i | z_k),  W = softmax(log w),  z_k ~ q(z | x)
+
+        Unlike `reconstruct`, which decodes the posterior mean, it takes the weights of draws.
+
+        Args:
+            x: rows, anything where they were not observed.
+            mask: True where they were.
+            key: a PRNG key or an integer.
+            condition: those of the rows, where the fit had conditions.
+            n_samples: draws per row, >= 1.
+        """
+        self._needs_density("impute")
+        rows = self._rows(x, condition, mask)
+        assert rows.mask is not None
+        n = at_least_one("n_samples", n_samples)
+        filled = queries.imputed(self.model, rows, address(as_key(key), Use.PREDICT), n)
+        return jnp.where(rows.mask, rows.x, filled)
 
     def generate(self, n: int | None = None, *, key: Any, condition: Any = None) -> Array:
         """New rows: x ~ p(x | z), z ~ p(z).

@@ -1,5 +1,6 @@
 """The posterior of one row, as it is, judged like any other fit."""
 
+import math
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 from infer.amortized.model import AmortizedModel
 from infer.core.algorithm import AbstractApproximator, Info
 from infer.core.data import Rows
+from infer.core.evidence import Evidence
 from infer.core.posterior import AbstractDistribution
-from infer.core.stopping import AbstractStopping
+from infer.core.stopping import AbstractStopping, Record
 from infer.core.target import Target
 from infer.core.types import PRNGKey, Scalar, Vector
 
@@ -36,7 +38,28 @@ class Joint(eqx.Module):
         return self.model.log_joint(z, row)
 
 
-class Encoded(AbstractApproximator):
+class NothingFitted(AbstractStopping):
+    """The rule of a run that fits nothing."""
+
+    every: int = 1
+
+    def look(self, record: Record, thin: int) -> None:
+        """Go on."""
+
+    def evidence(self, record: Record) -> Evidence:
+        """That nothing was fitted."""
+        meaning = "the encoder gave this posterior: nothing was fitted to the row itself"
+        return Evidence("amortized", math.nan, "", "info", meaning)
+
+    def hint(self, record: Record) -> str:
+        """What makes encoders better."""
+        return (
+            "The encoder's posterior is not that of this row: fit the VAE with a richer posterior=, "
+            "a wider encoder or more steps"
+        )
+
+
+class AmortizedPosterior(AbstractApproximator):
     """q(z | x) of one row as an encoder gives it: nothing is fitted, and one step is all it takes.
 
     Attributes:
@@ -44,7 +67,7 @@ class Encoded(AbstractApproximator):
     """
 
     q: AbstractDistribution
-    stopping: AbstractStopping | None = eqx.field(static=True, default=None)
+    stopping: AbstractStopping | None = eqx.field(static=True, default=NothingFitted())
     exact_target: ClassVar[bool] = False
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = 1

@@ -80,3 +80,18 @@ def simulated(model: AmortizedModel, key: PRNGKey, n: int) -> tuple[Points, Arra
 def generate(model: AmortizedModel, key: PRNGKey, n: int, condition: Array | None) -> Array:
     """`n` new rows."""
     return model.generate(key, n, condition)
+
+
+@eqx.filter_jit
+def imputed(model: AmortizedModel, rows: Rows, key: PRNGKey, n: int) -> Array:
+    """The posterior mean of x for every row, by importance weights of n draws."""
+
+    def one(key: PRNGKey, row: Rows) -> Array:
+        draws = model.posterior(row).equal_draws(key, n)
+        log_p = jax.vmap(lambda z: model.log_joint(z, row))(draws.x)
+        weights = jax.nn.softmax(log_p - draws.log_q)
+        x = jax.vmap(lambda z: model.mean(z, row.condition))(draws.x)
+        return jnp.tensordot(weights, x, 1)
+
+    keys = jax.random.split(key, rows.x.shape[0])
+    return jax.lax.map(lambda pair: one(*pair), (keys, rows), batch_size=64)

@@ -134,15 +134,18 @@ class AbstractAmortizer(eqx.Module):
 
     Attributes:
         default_steps: the most steps it takes.
-        stopping: the rule that ends it sooner, or None to take every step.
         source: the paper to cite.
     """
 
     default_steps: eqx.AbstractClassVar[int]
     source: eqx.AbstractClassVar[str]
-    stopping: eqx.AbstractVar[AbstractStopping | None]
     default_warmup: ClassVar[int] = 0
     default_chains: ClassVar[int] = 1
+
+    @property
+    @abstractmethod
+    def stopping(self) -> AbstractStopping | None:
+        """The rule that ends a run sooner, or None to take every step."""
 
     @abstractmethod
     def ready(self, data: Data) -> "AbstractAmortizer":

@@ -45,8 +45,8 @@ def surrogate(
         in q:      as `estimate` has it, with (a, c, b, m) = estimator(F_q, log w, mass)
         in model:  sum_k t_k dlog p(x_b, z_bk)/dtheta,   t = dF_p/dlog w,  draws held fixed
 
-    The model is evaluated once and differentiated at fixed draws, B K of them together; where F_q
-    and F_p are the same the two pull-backs share what they can. The surrogate is linear in model
+    The model is evaluated once and differentiated at fixed draws, B K of them together: once where
+    F_q and F_p are the same bound, else twice. The surrogate is linear in model
     parameters, draws and densities, with these weights as constants.
 
     Args:
@@ -69,9 +69,13 @@ def surrogate(
     log_w = log_p - (log_q if beta is None else beta * log_q)
     weights = jax.vmap(lambda w, m: estimator.coefficients(for_q, w, m, beta))(log_w, fixed(mass))
     by_weight = jax.vmap(jax.grad(for_p.value))(log_w, fixed(mass))
-    in_model, _ = pull_back(by_weight)
+    in_model, pulled = pull_back(by_weight)
     along = jnp.zeros_like(draws.x)
-    if weights.path is not None:
+    if weights.path is not None and for_q is for_p and for_p.bounded_path:
+        # Both weights scale the slope of their draw, so one pull-back gives it for the two.
+        share = jnp.where(by_weight == 0, 0, weights.path / jnp.where(by_weight == 0, 1, by_weight))
+        along += share[..., None] * pulled
+    elif weights.path is not None:
         along += pull_back(weights.path)[1]
     if weights.score is not None:
         along += weights.score[..., None] * draws.score

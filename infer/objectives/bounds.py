@@ -33,6 +33,7 @@ class ReverseKL(AbstractObjective):
     """
 
     linear: ClassVar[bool] = True
+    bounded_path: ClassVar[bool] = True
     uses_mass: ClassVar[bool] = True
 
     def value(self, log_w: Weights, mass: Weights) -> Scalar:
@@ -66,6 +67,7 @@ class Renyi(AbstractObjective):
     """
 
     alpha: Scalar = eqx.field(converter=_renyi_order)
+    bounded_path: ClassVar[bool] = True
     uses_mass: ClassVar[bool] = True
 
     def value(self, log_w: Weights, mass: Weights) -> Scalar:

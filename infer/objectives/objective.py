@@ -34,6 +34,7 @@ class AbstractObjective(eqx.Module):
         uses_mass: is F the same for a draw of mass m as for it twice with m/2? Then all points of a
             discrete q with their probabilities give its exact value.
         from_score: does `score_weights` say what the gradient is? Else `path_weights` alone does.
+        bounded_path: is a_k at most a constant times g_k, so that it vanishes where g_k does?
         own_draws: does it bring draws of its own, however q makes its draws?
         least_samples: draws below which the gradient says nothing, >= 1.
     """
@@ -42,6 +43,7 @@ class AbstractObjective(eqx.Module):
     derivative: ClassVar[bool] = True
     uses_mass: ClassVar[bool] = False
     from_score: ClassVar[bool] = True
+    bounded_path: ClassVar[bool] = False
     own_draws: ClassVar[bool] = False
     least_samples: ClassVar[int] = 1
 
