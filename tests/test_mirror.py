@@ -181,7 +181,7 @@ def test_numpyro_models_in_mirror_coordinates(x64):
         jax.jacobian(lambda v: jnp.delete(primal(target, v), 2 + _last(target)))(z)
     )[1]
     np.testing.assert_allclose(other.log_prob(u) - one, target.log_prob(z) - two, rtol=1e-10)
-    result = infer.fit(other, infer.NUTS(), key=0, chains=2, warmup=50, steps=50, progress=False)
+    result = infer.fit(other, infer.MALA(), key=0, chains=2, warmup=50, steps=50, progress=False)
     assert result["p"].shape == (2, 50, 3)
     assert set(result.predict(key=1)) >= {"y"}
     np.testing.assert_allclose(result.log_likelihood()["y"].shape[:2], (2, 50))
