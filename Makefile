@@ -16,6 +16,9 @@ PYTEST = OPENBLAS_NUM_THREADS=1 JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CAC
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=$(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS) \
 	$(BIN)/python -m pytest
 
+# Neighbors stay with one worker, which has compiled and fitted what they share.
+SPREAD = -n $(WORKERS) --dist worksteal
+
 SHELL := bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -38,10 +41,10 @@ demo: $(STAMP) ## the tour of the library
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP) ## the tests
-	$(PYTEST) -n $(WORKERS)
+	$(PYTEST) $(SPREAD)
 
 reproduce: $(STAMP) ## the slow tests, and every table in the documentation
-	$(PYTEST) -n $(WORKERS) -m slow
+	$(PYTEST) $(SPREAD) -m slow
 	@set -e; for script in $(filter-out %/experiments.py,$(wildcard tests/reproduce/*.py)); do \
 		echo "$$script"; $(BIN)/python "$$script"; done
 	$(MAKE) bench
@@ -62,11 +65,13 @@ types: $(STAMP) ## pyright
 docs: $(STAMP) ## the documentation, into build/site
 	$(BIN)/mkdocs build --strict
 
+# As many at a time as there are workers; what each printed is shown when it ends.
 examples: $(STAMP) ## every example, with its seconds
-	@set -e; for example in $(sort $(wildcard examples/*.py)); do \
-		start=$$(date +%s); \
-		MPLBACKEND=Agg $(BIN)/python "$$example" || { echo "FAILED $$example"; exit 1; }; \
-		echo "$$(( $$(date +%s) - start )) s  $$example"; done
+	@printf '%s\n' $(sort $(wildcard examples/*.py)) | xargs -n 1 -P $(WORKERS) bash -c ' \
+		start=$$(date +%s); status=0; \
+		said=$$(MPLBACKEND=Agg $(BIN)/python "$$0" 2>&1) || status=255; \
+		echo "$$said"; ((status)) && echo "FAILED $$0"; \
+		echo "$$(( $$(date +%s) - start )) s  $$0"; exit $$status'
 
 wheel: $(STAMP) ## build the wheel, install it in a clean environment, import it
 	rm -rf dist $(BUILD)/wheel-venv

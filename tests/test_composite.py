@@ -273,6 +273,7 @@ def _shifted_prox(x, t):
     return 1 + jnp.sign(x - 1) * jnp.maximum(jnp.abs(x - 1) - t * jnp.arange(1.0, 6.0), 0)
 
 
+@pytest.mark.slow
 def test_mymala_is_exact_with_groups_and_boxes():
     """|x|_2 in 3 dimensions: E |x|^2 = 4 * 3 / w^2; a box: a truncated exponential."""
     group = infer.Composite(infer.from_log_density(flat, jnp.zeros(3)), infer.GroupLasso(2.0))

@@ -18,6 +18,7 @@ from infer.diagnostics.chains import ess_mean
 from infer.families.gaussian import DenseGaussian
 from infer.objectives import estimate
 
+SLOW = pytest.mark.slow
 ALGORITHMS = infer.algorithms()
 FAMILIES = {
     name: thing
@@ -26,21 +27,15 @@ FAMILIES = {
     and issubclass(thing, AbstractFamily)
     and name != "Standard"  # has one member, and no parameters
 }
-# One or two of every folder; what the others share with them is tested in full by `make reproduce`.
-LEADERS = {"NUTS", "MALA", "ULA", "VI", "FBGVI", "Laplace", "SVGD", "KSDD"}
+# One or two of every folder. Long checks of the others, each of which has an exact test in a file
+# of its own, are left to `make reproduce`; NUTS takes longest of all to compile.
+LEADERS = {"HMC", "MALA", "ULA", "SGLD", "VI", "FBGVI", "Laplace", "SVGD"}
 
 
-def leading(*values, slow=()):
-    """These values with every algorithm; all but the first are `slow` for those that follow.
-
-    And for those in `slow` all are.
-    """
+def leading(*values):
+    """These values with every algorithm; `slow`, except for the first of them with a leader."""
     return [
-        pytest.param(
-            value,
-            name,
-            marks=pytest.mark.slow if name in slow or (name not in LEADERS and i) else (),
-        )
+        pytest.param(value, name, marks=SLOW if i or name not in LEADERS else ())
         for i, value in enumerate(values)
         for name in ALGORITHMS
     ]
@@ -65,13 +60,6 @@ NO_DRAWS = {
     "KSDD",
     "MIED",
 }
-# Tested one by one in files of their own; all but the last share one engine.
-PARTICLES = {name for name in NO_DRAWS if name not in LEADERS} | {"WassersteinFlow"}
-PARTICLES |= {"MSVGD", "SVMD", "NoisySVGD"}
-# These too, against closed forms that are no Gaussians.
-EXTERNAL = {"AdjustedMCLMC", "MCLMC", "GHMC", "SliceSampling", "EllipticalSlice", "TemperedSMC"}
-# And these share an engine with a leader.
-ALIKE = {"NaturalGradientVI", "BWGD", "SGHMC", "SGNHT", "PSGLD"}
 
 
 MEAN = np.array([20.0, -3.0, 0.5])
@@ -176,13 +164,13 @@ def test_a_step_keeps_structure_shapes_and_types(name, precision, key):
 
 
 # Without jit every operation is compiled by itself: that is most of the time of this test.
-AT_ONCE = {"NUTS", "MALA", "ULA", "Laplace", "SVGD"}
-LATER = PARTICLES | EXTERNAL | ALIKE | {"ParallelTempering"}
+AT_ONCE = {"MALA", "Laplace"}
 EAGER = [
-    pytest.param(name in AT_ONCE, name, marks=pytest.mark.slow if name in LATER else ())
+    pytest.param(eager, name, marks=() if name in LEADERS and eager == (name in AT_ONCE) else SLOW)
+    for eager in (False, True)
     for name in ALGORITHMS
+    if eager or name not in AT_ONCE
 ]
-EAGER += [pytest.param(True, n, marks=pytest.mark.slow) for n in ALGORITHMS if n not in AT_ONCE]
 
 
 @pytest.mark.parametrize("eager, name", EAGER)
@@ -337,11 +325,7 @@ STEPS = {
 }
 
 
-@pytest.mark.parametrize(
-    "precision, name",
-    leading("float32", "float64", slow=PARTICLES | EXTERNAL | ALIKE),
-    indirect=["precision"],
-)
+@pytest.mark.parametrize("precision, name", leading("float32", "float64"), indirect=["precision"])
 def test_recovers_a_gaussian(precision, name):
     """Mean and covariance within Monte Carlo error: 9 comparisons for each fit, Bonferroni."""
     algorithm, d = ALGORITHMS[name](), dims(name)
@@ -370,7 +354,7 @@ def test_recovers_a_gaussian(precision, name):
     assert (miss <= tolerance).all(), (miss, tolerance)
 
 
-@pytest.mark.parametrize("hole, name", leading(np.nan, -np.inf, slow=PARTICLES | EXTERNAL | ALIKE))
+@pytest.mark.parametrize("hole, name", leading(np.nan, -np.inf))
 def test_stays_finite_on_a_rough_target(hole, name):
     """No density on half of the posterior's mass, and a start 30 standard deviations away."""
     options = {"steps": 600, "chains": ALGORITHMS[name].default_chains, "progress": False}
@@ -387,12 +371,7 @@ def test_stays_finite_on_a_rough_target(hole, name):
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(
-            n,
-            marks=pytest.mark.slow
-            if n in PARTICLES | ALIKE and not ALGORITHMS[n].exact_target
-            else (),
-        )
+        pytest.param(n, marks=() if n in LEADERS or ALGORITHMS[n].exact_target else SLOW)
         for n in ALGORITHMS
     ],
 )
@@ -451,14 +430,17 @@ MADE = {
 
 
 def families(*slow):
-    return [pytest.param(n, marks=pytest.mark.slow) if n in slow else n for n in FAMILIES]
+    return [pytest.param(n, marks=SLOW) if n in slow else n for n in FAMILIES]
 
 
 # These take long to compile: what they do not share with RealNVP, tests/test_flow_layers.py and
 # tests/test_flows.py look at as well; gamma variates take long too.
-LONG_FAMILIES = ("AutoregressiveFlow", "StackedFlow", "LogisticMixtureFlow", "HierarchicalPrior")
-MOST_FAMILIES = families(*LONG_FAMILIES)
-QUICK_FAMILIES = families(*LONG_FAMILIES, "SplineFlow", "StudentT", "EvenDraws", "RejectionSampled")
+LONG = ("AutoregressiveFlow", "StackedFlow", "LogisticMixtureFlow", "HierarchicalPrior")
+MOST_FAMILIES = families(*LONG)
+# What estimators make of a family: two Gaussians, a flow, and draws of unequal mass.
+QUICK_FAMILIES = families(
+    *LONG, "SplineFlow", "StudentT", "MeanField", "Product", "EvenDraws", "RejectionSampled"
+)
 
 
 def member(name, scale=0.3):
@@ -505,7 +487,7 @@ def test_draws_of_a_family_know_their_density(name, x64):
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(leaked))  # the score is a constant
 
 
-@pytest.mark.parametrize("name", MOST_FAMILIES)
+@pytest.mark.parametrize("name", QUICK_FAMILIES)
 def test_moments_and_mass_of_a_family(name, x64):
     """Draws have what moments are stated; mean exp(log w) = Z for a known density, z < 4."""
     q = member(name)

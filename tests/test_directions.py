@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 
 import infer
 from infer.bridges.density import from_log_density
@@ -16,13 +17,11 @@ from infer.particles.gfsd import smoothed_force
 from infer.particles.gfsf import by_parts_force
 
 N, D = 12, 5
+
 METHODS = [
     infer.Blob,
-    infer.GFSD,
     infer.GFSF,
-    infer.AnnealedSVGD,
-    infer.NoisySVGD,
-    infer.RandomBatchSVGD,
+    *slow(infer.GFSD, infer.AnnealedSVGD, infer.NoisySVGD, infer.RandomBatchSVGD),
 ]
 
 
@@ -73,6 +72,7 @@ def pair(kernel):
     return lambda a, b: kernel.value(jnp.sum((a - b) ** 2))
 
 
+@eqx.filter_jit
 def stein_sum(x, score, kernel, weight=1.0):
     """sum_j [ weight k(x_j, x_i) s_j + grad_{x_j} k(x_j, x_i) ], (n, n, d) before the sum."""
     k = pair(kernel)
@@ -86,18 +86,19 @@ def log_density_of(cloud, kernel):
     return lambda point: jnp.log(jnp.mean(jax.vmap(lambda y: k(point, y))(cloud)))
 
 
-@pytest.mark.parametrize("tile", [None, 5, 1])
-@pytest.mark.parametrize("make", [RBF, IMQ])
+@pytest.mark.parametrize(
+    "make, tile", [(RBF, None), (IMQ, 5), *slow((IMQ, None), (RBF, 5), (RBF, 1), (IMQ, 1))]
+)
 def test_flows_of_a_kernel_density_are_their_definition(x64, make, tile):
     x, score = cloud()
     kernel = make().at(x)
-    own = jax.vmap(jax.grad(log_density_of(x, kernel)))(x)
+    own = jax.jit(jax.vmap(jax.grad(log_density_of(x, kernel))))(x)
     np.testing.assert_allclose(smoothed_force(x, score, kernel, tile), score - own, atol=1e-12)
 
     def energy(x):
         return jnp.sum(jax.vmap(log_density_of(x, kernel))(x))
 
-    downhill = score - jax.grad(energy)(x)
+    downhill = score - jax.jit(jax.grad(energy))(x)
     np.testing.assert_allclose(blob_force(x, score, kernel, tile), downhill, atol=1e-12)
     if tile is None:
         for method, expected in ((infer.GFSD, score - own), (infer.Blob, downhill)):
@@ -105,8 +106,7 @@ def test_flows_of_a_kernel_density_are_their_definition(x64, make, tile):
             np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("tile", [None, 5])
-@pytest.mark.parametrize("make", [RBF, IMQ])
+@pytest.mark.parametrize("make, tile", [(RBF, None), (IMQ, 5), *slow((IMQ, None), (RBF, 5))])
 def test_scores_by_parts_satisfy_what_defines_them(x64, make, tile):
     """sum_j [ k(x_j, x_i) u_j + grad_{x_j} k(x_j, x_i) ] = 0 but for the ridge, for u = s - phi."""
     x, score = cloud()
@@ -119,7 +119,7 @@ def test_scores_by_parts_satisfy_what_defines_them(x64, make, tile):
     np.testing.assert_allclose(found, score - own, atol=1e-11)
 
 
-@pytest.mark.parametrize("make", [RBF, IMQ])
+@pytest.mark.parametrize("make", [RBF, *slow(IMQ)])
 def test_annealing_weighs_the_scores_only(x64, make):
     x, score = cloud()
     algorithm = infer.AnnealedSVGD(N, make(), annealing=lambda step: step.astype(float) / 10)
@@ -128,7 +128,7 @@ def test_annealing_weighs_the_scores_only(x64, make):
         np.testing.assert_allclose(direction(algorithm, x, score, step), expected, atol=1e-13)
 
 
-@pytest.mark.parametrize("make", [RBF, IMQ])
+@pytest.mark.parametrize("make", [RBF, *slow(IMQ)])
 def test_noisy_move(x64, make):
     """Its mean and its covariance, over many keys."""
     x, score = cloud(n=6, d=3)
@@ -147,7 +147,7 @@ def test_noisy_move(x64, make):
     assert np.abs(covariance - expected).max() < 1.5 * limit
 
 
-@pytest.mark.parametrize("make", [pytest.param(RBF, marks=pytest.mark.slow), IMQ])
+@pytest.mark.parametrize("make", [IMQ, *slow(RBF)])
 def test_random_batches_are_right_for_every_deal_and_on_average(x64, make):
     n, p = 4, 2
     x, score = cloud(n=n, d=3)
@@ -222,10 +222,12 @@ def test_collapsed_particles_are_finite(method):
     "method, sds",
     [
         (infer.Blob, (0.93, 0.97)),
-        (infer.GFSD, (0.81, 0.88)),
-        (infer.GFSF, (0.96, 0.97)),
-        (infer.AnnealedSVGD, (0.96, 0.97)),
-        (infer.RandomBatchSVGD, (0.97, 0.97)),
+        *slow(
+            (infer.GFSD, (0.81, 0.88)),
+            (infer.GFSF, (0.96, 0.97)),
+            (infer.AnnealedSVGD, (0.96, 0.97)),
+            (infer.RandomBatchSVGD, (0.97, 0.97)),
+        ),
     ],
 )
 def test_correlated_gaussian(key, method, sds):
@@ -238,6 +240,7 @@ def test_correlated_gaussian(key, method, sds):
     np.testing.assert_allclose(x.std(axis=0) / sd, sds, atol=0.03)
 
 
+@pytest.mark.slow
 def test_noise_keeps_the_spread(key):
     """The table of the docstring: independent draws, not the 0.75 of SVGD."""
     algorithm = infer.NoisySVGD(20, step_size=0.5)
@@ -252,6 +255,7 @@ def two_modes(x):
     return jnp.logaddexp(jnp.log(2 / 3) + first, jnp.log(1 / 3) + second)
 
 
+@pytest.mark.slow
 def test_annealing_finds_the_other_mode(key):
     start = np.array([-4.0, 0.0]) + 0.5 * np.random.default_rng(0).normal(size=(50, 2))
     target = from_log_density(two_modes, jnp.zeros(2))
@@ -264,11 +268,11 @@ def test_annealing_finds_the_other_mode(key):
 
 
 def test_annealing_schedules():
-    steps = jnp.arange(1300)
-    rising = jax.vmap(infer.tanh_annealing(1000))(steps)
+    steps = np.arange(1300)
+    rising = np.asarray(jax.jit(jax.vmap(infer.tanh_annealing(1000)))(steps))
     np.testing.assert_allclose(rising[:1000], np.tanh((1.3 * steps[:1000] / 1000) ** 5), rtol=1e-5)
     assert rising[0] == 0 and (rising[1000:] == 1).all()
-    cyclic = jax.vmap(infer.cyclic_annealing(1000, cycles=4, power=2))(steps)
+    cyclic = np.asarray(jax.jit(jax.vmap(infer.cyclic_annealing(1000, cycles=4, power=2)))(steps))
     np.testing.assert_array_equal(cyclic[:750:250], 0)
     np.testing.assert_allclose(cyclic[125:750:250], 0.25, rtol=1e-5)
     assert (cyclic[750:] == 1).all()

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import slow
 
 import infer
 from infer.bridges.density import from_log_density
@@ -84,7 +85,7 @@ def nearest(x):
     return jnp.asarray(r.min(axis=1) / (1.3 * x.shape[1]) ** (2 / x.shape[1]))
 
 
-@pytest.mark.parametrize("kernel", [RBF(), IMQ(), RBF(0.7), IMQ(2.3)])
+@pytest.mark.parametrize("kernel", [RBF(), IMQ(2.3), *slow(IMQ(), RBF(0.7))])
 def test_stein_energy_is_its_definition(x64, kernel, key):
     x, problem = cloud(), target(quartic=0.02)
     kernel = jax.tree.map(lambda leaf: leaf.astype(float), kernel)
@@ -102,7 +103,7 @@ def test_stein_energy_is_its_definition(x64, kernel, key):
     np.testing.assert_allclose(stein_energy(x, score, IMQ(1.0))[0], squared, rtol=1e-12)
 
 
-@pytest.mark.parametrize("kernel", [Riesz(), Riesz(0.3), RBF(0.7)])
+@pytest.mark.parametrize("kernel", [Riesz(), RBF(0.7), *slow(Riesz(0.3))])
 def test_interaction_energy_is_its_definition(x64, kernel, key):
     x, problem = cloud(), target(quartic=0.02)
     kernel = jax.tree.map(lambda leaf: leaf.astype(float), kernel)
@@ -118,7 +119,7 @@ def test_interaction_energy_is_its_definition(x64, kernel, key):
         np.testing.assert_allclose(ours[1], theirs[1], atol=1e-11 * np.abs(theirs[1]).max())
 
 
-@pytest.mark.parametrize("tile", [1, 4, 11])
+@pytest.mark.parametrize("tile", [4, *slow(1, 11)])
 def test_tiles_change_nothing(x64, tile):
     x, problem = cloud(), target()
     log_prob, score = jax.vmap(problem.value_and_score)(x)
@@ -146,7 +147,7 @@ def test_single_precision(method, key):
 LINE_SEARCHES = [(KSDD, optimizer(optax.lbfgs, memory_size=10)), (MIED, optax.lbfgs())]
 
 
-@pytest.mark.parametrize("x64_enabled", [False, True])
+@pytest.mark.parametrize("x64_enabled", [True, *slow(False)])
 @pytest.mark.parametrize("method, search", LINE_SEARCHES)
 def test_line_search_keeps_types(method, search, x64_enabled, key):
     with jax.enable_x64(x64_enabled):
@@ -159,7 +160,7 @@ def test_line_search_keeps_types(method, search, x64_enabled, key):
             assert not old.weak_type and not new.weak_type
 
 
-@pytest.mark.parametrize("method, search", LINE_SEARCHES)
+@pytest.mark.parametrize("method, search", [LINE_SEARCHES[0], *slow(LINE_SEARCHES[1])])
 def test_line_search_needs_fewer_evaluations(method, search, key):
     """At as many evaluations of the energy, those of its line searches included."""
     options = {"n_particles": 20, "kernel": IMQ(2.0) if method is KSDD else Riesz()}
@@ -176,7 +177,7 @@ def test_line_search_needs_fewer_evaluations(method, search, key):
 
 @pytest.mark.parametrize(
     "method, n, d, expected",
-    [(KSDD, 20, 10, 0.76), (MIED, 20, 2, 0.83), (MIED, 20, 10, 0.76)],
+    [(MIED, 20, 2, 0.83), *slow((KSDD, 20, 10, 0.76), (MIED, 20, 10, 0.76))],
 )
 def test_spread_of_a_standard_normal(method, n, d, expected, key):
     problem = target(np.zeros(d), np.eye(d))
@@ -185,7 +186,7 @@ def test_spread_of_a_standard_normal(method, n, d, expected, key):
     np.testing.assert_allclose(np.sqrt(state.particles.var(axis=0).mean()), expected, atol=0.02)
 
 
-@pytest.mark.parametrize("method, expected", [(KSDD, 0.92), (MIED, 0.81)])
+@pytest.mark.parametrize("method, expected", [(KSDD, 0.92), *slow((MIED, 0.81))])
 def test_spread_of_a_correlated_gaussian(method, expected, key):
     """In coordinates in which the target is N(0, I)."""
     algorithm = method(n_particles=60)

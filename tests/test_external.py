@@ -87,6 +87,7 @@ def test_mclmc_tunes_step_size_and_length():
     assert np.allclose(again.history["length"], 5) and np.allclose(again.history["step_size"], 0.7)
 
 
+@pytest.mark.slow
 def test_elliptical_slices_of_a_gaussian_process():
     """Regression with a squared-exponential prior: mean and variance of the posterior."""
     d, noise = 25, 0.3

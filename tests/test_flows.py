@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
+from marks import slow
 
 import infer
 from infer.families import CholeskyGaussian, DiagonalGaussian, LowRankGaussian
@@ -220,7 +221,7 @@ def test_a_spline_at_and_beyond_the_edges_of_its_box(bound, precision):
     np.testing.assert_allclose(minus, -log_slope, atol=2e-4)
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=["float32", *slow("float64")])
 def precision(request):
     with jax.enable_x64(request.param == "float64"):
         yield request.param

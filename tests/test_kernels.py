@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 
 from infer.kernels import IMQ, RBF, median_bandwidth, stein_force
 from infer.kernels.radial import MEDIAN_POINTS, median
@@ -18,6 +19,7 @@ def cloud(n, d, offset=0.0, seed=0):
     return offset + x, rng.normal(size=(n, d)) - x
 
 
+@jax.jit
 def by_hand(x, score, kernel):
     """The definition: the kernel's gradient by autodiff for every pair."""
 
@@ -31,7 +33,7 @@ def by_hand(x, score, kernel):
     return jax.vmap(lambda xi: jnp.mean(over_j(x, score, xi), axis=0))(x)
 
 
-@pytest.mark.parametrize("tile", [None, 8, 37, 1])
+@pytest.mark.parametrize("tile", [None, 8, *slow(37, 1)])
 @pytest.mark.parametrize("make", KERNELS)
 def test_force_is_its_definition(x64, make, tile):
     x, score = map(jnp.asarray, cloud(37, 5, offset=3.0))
@@ -89,7 +91,7 @@ def test_collapsed_particles_are_finite(make):
         np.testing.assert_allclose(phi, score, rtol=1e-5)
 
 
-@pytest.mark.parametrize("m", [1, 2, 3, 10, 11, 190])
+@pytest.mark.parametrize("m", [1, 10, 11, *slow(2, 3, 190)])
 @pytest.mark.parametrize("x64_enabled", [False, True])
 def test_median_is_exact(m, x64_enabled):
     rng = np.random.default_rng(m)

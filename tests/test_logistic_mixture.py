@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from jax.flatten_util import ravel_pytree
+from marks import slow
 from scipy.optimize import brentq
 from scipy.special import log_expit, log_softmax
 
@@ -19,7 +20,7 @@ K, CLAMP = 3, 2.0
 TRANSFORM = LogisticMixture(K, CLAMP)
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=["float32", *slow("float64")])
 def precision(request):
     with jax.enable_x64(request.param == "float64"):
         yield request.param

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 
 import infer
 import infer.run.loop
@@ -74,23 +75,29 @@ def stop_at(step, phase="steps"):
     return lambda progress: progress.phase == phase and progress.step >= step
 
 
-CHUNKS = [(name, chunk) for name in SETTINGS for chunk in (1, 1000, None) if name != "NUTS"]
+# One loop runs every method: a sampler and an optimizer are quick.
+BOTH_KINDS = ["MALA", "VI", *slow("NUTS", "SVGD")]
+CHUNKS = [("MALA", 1), ("MALA", None), ("VI", 1000)]
+CHUNKS += slow(("MALA", 1000), ("VI", 1), ("VI", None), ("NUTS", None))
+CHUNKS += slow(*(("SVGD", chunk) for chunk in (1, 1000, None)))
 
 
-@pytest.mark.parametrize("name, chunk", [*CHUNKS, ("NUTS", None)])
+@pytest.mark.parametrize("name, chunk", CHUNKS)
 def test_chunks_change_no_bit(name, chunk):
     assert_same(fit(name, chunk=chunk), whole(name))
 
 
-@pytest.mark.parametrize("name", ["MALA", "VI"])
+@pytest.mark.parametrize("name", ["MALA", *slow("VI")])
 def test_the_progress_bar_changes_no_bit(name, monkeypatch, capsys):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert_same(fit(name, chunk=7, progress=True), whole(name))
     assert name in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["MALA", "VI"])
-@pytest.mark.parametrize("chunk", [7, None])
+@pytest.mark.parametrize(
+    "name, chunk",
+    [("MALA", 7), ("VI", 7), *slow(("MALA", None), ("VI", None))],
+)
 def test_thinning_keeps_every_kth_row(name, chunk):
     thinned, every = fit(name, thin=3, chunk=chunk), whole(name)
     for field in every.history:
@@ -101,7 +108,7 @@ def test_thinning_keeps_every_kth_row(name, chunk):
     assert thinned.gradients == every.gradients
 
 
-@pytest.mark.parametrize("name", ["MALA", "VI", "SVGD"])
+@pytest.mark.parametrize("name", ["MALA", "VI", *slow("SVGD")])
 def test_a_chain_does_not_know_of_the_others(name):
     """To rounding: another number of chains is another program."""
     many, alone = whole(name), fit(name, chains=1, chunk=7)
@@ -115,7 +122,7 @@ def test_a_chain_does_not_know_of_the_others(name):
     assert not np.allclose(many.history["loss"][0], many.history["loss"][1])
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", BOTH_KINDS)
 def test_extending_is_one_longer_run(name):
     part = fit(name, steps=14, chunk=7)
     before = part.z.copy()
@@ -139,12 +146,14 @@ def test_an_earlier_result_is_carried_on_without_warming_up():
     "name, stop, chunk",
     [
         ("MALA", stop_at(14), 1),
-        ("MALA", stop_at(7), None),
         ("MALA", stop_at(14, "warmup"), 1000),
-        ("NUTS", stop_at(14), 7),
         ("VI", stop_at(21), 1),
-        ("VI", stop_at(21), None),
-        ("SVGD", stop_at(7), 1000),
+        *slow(
+            ("MALA", stop_at(7), None),
+            ("NUTS", stop_at(14), 7),
+            ("VI", stop_at(21), None),
+            ("SVGD", stop_at(7), 1000),
+        ),
     ],
 )
 def test_stopped_and_resumed_is_one_run(name, stop, chunk, tmp_path):
@@ -191,7 +200,7 @@ def interrupt(progress):
         raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("name", ["MALA", "VI"])
+@pytest.mark.parametrize("name", ["MALA", *slow("VI")])
 def test_ctrl_c_keeps_what_was_done(name):
     result = fit(name, chunk=7, callbacks=[interrupt])
     assert result.outcome.ending is infer.Ending.INTERRUPTED
@@ -269,8 +278,14 @@ def test_a_hole_can_be_skipped():
     np.testing.assert_array_equal(halted.z[[0, 2]], result.z[[0, 2]])
 
 
-@pytest.mark.parametrize("policy", ["stop", "skip"])
-@pytest.mark.parametrize("starts", [(0.0, 25.0, 1.0), (25.0, 26.0, 30.0)])
+@pytest.mark.parametrize(
+    "policy, starts",
+    [
+        ("stop", (25.0, 26.0, 30.0)),
+        ("skip", (0.0, 25.0, 1.0)),
+        *slow(("stop", (0.0, 25.0, 1.0)), ("skip", (25.0, 26.0, 30.0))),
+    ],
+)
 def test_the_policy_does_not_know_of_chunks(policy, starts):
     """Where all chains halt the record ends with the last of them."""
     a, b = (on_the_cliff(starts, on_nonfinite=policy, chunk=chunk) for chunk in (7, 1000))
@@ -380,7 +395,7 @@ def test_the_buffer_on_the_device_is_bounded(monkeypatch):
     assert sizes and max(sizes) <= 7 * 3 * 2 * 4
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", BOTH_KINDS)
 def test_a_second_fit_traces_nothing(name):
     """Other data, another step size, more steps, and a run carried on from its file."""
     algorithm, _ = SETTINGS[name]
@@ -424,7 +439,7 @@ def rows_target():
         ("chains", infer.MALA(), 4),
         ("particles", infer.SVGD(n_particles=8, stopping=None), 1),
         ("data", infer.VI(n_samples=2, stopping=None), 1),
-        pytest.param(*("samples", infer.VI(n_samples=8, stopping=None), 2), marks=pytest.mark.slow),
+        *slow(("samples", infer.VI(n_samples=8, stopping=None), 2)),
         ("samples", infer.VI(n_samples=16, at_once=8, keep_best=10, stopping=None), 1),
     ],
 )
@@ -448,7 +463,11 @@ def test_four_devices_agree_with_one(axis, algorithm, chains):
 # Warm-up --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n", [1, 10, 19, 20, 21, 60, 99, 100, 140, 149, 150, 151, 300, 1000, 2000])
+SCHEDULES = [1, 19, 20, 150, 1000]
+SCHEDULES += slow(10, 21, 60, 99, 100, 140, 149, 151, 300, 2000)
+
+
+@pytest.mark.parametrize("n", SCHEDULES)
 def test_windows_are_those_of_stan(n):
     from blackjax.adaptation.window_adaptation import build_schedule
 

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import slow
 
 import infer
 from infer.particles.curvature import divergence
@@ -132,7 +133,8 @@ def parts(problem, x):
 
 
 CASES = pytest.mark.parametrize(
-    "make, kernel_type", [(target, infer.RBF), (wavy_target, infer.IMQ), (logistic, infer.IMQ)]
+    "make, kernel_type",
+    [(target, infer.RBF), (wavy_target, infer.IMQ), *slow((logistic, infer.IMQ))],
 )
 
 
@@ -284,7 +286,7 @@ def test_one_particle_takes_a_newton_step(cls, x64):
     np.testing.assert_allclose(direction(cls, problem, x)[0], newton, rtol=1e-9)
 
 
-@pytest.mark.parametrize("cls", [infer.MatrixSVGD, infer.MixtureSVGD, infer.SVN])
+@pytest.mark.parametrize("cls", [infer.SVN, *slow(infer.MatrixSVGD, infer.MixtureSVGD)])
 def test_a_linear_map_of_the_parameters_changes_nothing(cls, x64):
     """With y = A x + b for a map of condition 1e3: the steps are those in y, mapped back."""
     rng = np.random.default_rng(2)
@@ -305,7 +307,7 @@ def test_no_curvature_leaves_plain_svgd(x64):
         np.testing.assert_allclose(direction(cls, problem, x, **settings), svgd, rtol=1e-8)
 
 
-@pytest.mark.parametrize("cls", METHODS.values(), ids=METHODS)
+@pytest.mark.parametrize("cls", [infer.SVN, *slow(infer.MatrixSVGD, infer.MixtureSVGD, infer.SVNG)])
 def test_new_data_compile_nothing(cls):
     traces = []
 
@@ -354,7 +356,7 @@ def test_wrong_use():
             infer.fit(gaussian(), cls(metric=1.0), key=0)
 
 
-@pytest.mark.parametrize("cls, steps", [(infer.MatrixSVGD, 200), (infer.SVN, 60)])
+@pytest.mark.parametrize("cls, steps", [(infer.SVN, 60), *slow((infer.MatrixSVGD, 200))])
 def test_a_condition_of_ten_thousand_takes_few_steps(cls, steps, x64):
     """Means within 0.02 sd and every sd within 10 %, where SVGD is not there after 5000 steps."""
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(D, D)))[0]

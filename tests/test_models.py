@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 
 import infer
 from infer.core.algorithm import AbstractSampler
@@ -34,19 +35,27 @@ ALGORITHMS = {
 BIAS = {"ULA": (0.0, 0.02), "VI": (0.03, 0.03), "path": (0.02, 0.02), "SVGD": (0.02, 0.15)}
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=["float32", *slow("float64")])
 def precision(request):
     with jax.enable_x64(request.param == "float64"):
         yield request.param
 
 
 STEPS = {"ULA": 20_000, "HMC": 4000}  # these mix slowly here
-QUICK = ("MALA",)
-BOTH = [
-    pytest.param(name, word, marks=[pytest.mark.slow] * (word == "float64" and name not in QUICK))
-    for name in ALGORITHMS
-    for word in ("float32", "float64")
-]
+
+
+def quick(*names):
+    """Every method; `slow` but for these: most of the others recover a Gaussian elsewhere."""
+    return [pytest.param(n, marks=() if n in names else pytest.mark.slow) for n in ALGORITHMS]
+
+
+def both(*names):
+    """Every method in both precisions; `slow` but for these in single precision."""
+    return [
+        pytest.param(name, word, marks=() if name in names and not i else pytest.mark.slow)
+        for name in ALGORITHMS
+        for i, word in enumerate(("float32", "float64"))
+    ]
 
 
 def fit(target, name, key=0, **options):
@@ -83,7 +92,7 @@ def normal_normal(p, y):
     return -0.5 * ((p["mu"] - 1) / 2) ** 2 - 0.5 * jnp.sum(((y - p["mu"]) / 0.8) ** 2)
 
 
-@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("name", quick("MALA"))
 def test_normal_normal(name):
     target = infer.from_log_density(normal_normal, {"mu": 0.0}, data=jnp.asarray(Y, float))
     result = fit(target, name)
@@ -114,7 +123,7 @@ def regression(batch_size=None):
     )
 
 
-@pytest.mark.parametrize("name, precision", BOTH, indirect=["precision"])
+@pytest.mark.parametrize("name, precision", both("path"), indirect=["precision"])
 def test_linear_regression(name, precision):
     result = fit(regression(), name, key=4)
     assert result["beta"].dtype == precision
@@ -146,7 +155,7 @@ def test_minibatches_find_the_full_posterior(precision):
     np.testing.assert_allclose(result.log_prob[0, :5], lp, rtol=1e-4)  # on all rows
 
 
-@pytest.mark.parametrize("name", ["NUTS", "VI", "SVGD"])
+@pytest.mark.parametrize("name", ["VI", *slow("NUTS", "SVGD")])
 def test_several_chains(name):
     """Every chain, restart and ensemble is right by itself."""
     result = fit(regression(), name, chains=3, key=9)
@@ -178,7 +187,7 @@ def beta_moments():
     return [(w @ t, w @ (t - w @ t) ** 2) for t in (p, u)]
 
 
-@pytest.mark.parametrize("name, precision", BOTH, indirect=["precision"])
+@pytest.mark.parametrize("name, precision", both("NUTS"), indirect=["precision"])
 def test_beta_binomial(name, precision):
     data = jnp.array([HEADS, TAILS], float)
     target = infer.from_log_density(coin, jnp.asarray(0.5), supports=unit_interval, data=data)

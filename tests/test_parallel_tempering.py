@@ -233,6 +233,7 @@ def mixture():
     return infer.from_log_density(two_modes, jnp.zeros(D))
 
 
+@pytest.mark.slow
 def test_two_modes(mixture):
     """Weights, moments and evidence of modes far apart."""
     result = infer.fit(mixture, infer.ParallelTempering(), key=0, progress=False)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 
 import infer
 from infer.gaussian import pathfinder
@@ -98,7 +99,7 @@ def test_low_rank_gaussian_knows_its_density(x64):
     assert all((leaf == 0).all() for leaf in jax.tree.leaves(leaked))
 
 
-@pytest.mark.parametrize("precision", ["float32", "float64"])
+@pytest.mark.parametrize("precision", ["float32", *slow("float64")])
 def test_recovers_a_gaussian_with_a_pair_per_coordinate(precision):
     with jax.enable_x64(precision == "float64"):
         target, mean, covariance = gaussian(5)

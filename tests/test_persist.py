@@ -281,6 +281,7 @@ def test_a_run_with_no_draws_is_saved(tmp_path):
     assert dataclasses.asdict(loaded.outcome) == dataclasses.asdict(result.outcome)
 
 
+@pytest.mark.slow
 def test_two_nuts_runs_are_joined_into_one():
     runs = [
         infer.fit(make_target(), infer.NUTS(), key=key, warmup=50, steps=60, chains=2)

@@ -3,12 +3,13 @@
 import numpy as np
 import posteriors
 import pytest
+from marks import slow
 
 import infer
 from infer.diagnostics import ess_bulk
 
 
-@pytest.mark.parametrize("name", ["kidiq-kidscore_momiq", "garch-garch11"])
+@pytest.mark.parametrize("name", ["kidiq-kidscore_momiq", *slow("garch-garch11")])
 def test_nuts_agrees_with_the_reference(posteriordb, name):
     """Flat priors, a badly scaled regression, and a bound that depends on another parameter."""
     target = posteriors.load(posteriordb, name)
@@ -29,7 +30,9 @@ def test_nuts_agrees_with_the_reference(posteriordb, name):
     assert compared == len(reference) > 2
 
 
-@pytest.mark.parametrize("name", ["arK-arK", "kidiq-kidscore_momiq", "earnings-logearn_height"])
+@pytest.mark.parametrize(
+    "name", ["arK-arK", *slow("kidiq-kidscore_momiq", "earnings-logearn_height")]
+)
 @pytest.mark.parametrize(
     "method", [infer.FBGVI, pytest.param(infer.NaturalGradientVI, marks=pytest.mark.slow)]
 )

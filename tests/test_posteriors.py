@@ -13,10 +13,19 @@ import numpyro
 import numpyro.distributions as dist
 import posteriors
 import pytest
+from marks import slow
 
 import infer
 
 DRAWS = 1000
+# A regression, a hierarchy, a Gaussian process and a series; the other models are `slow`.
+QUICK = (
+    "kidiq-kidscore_momiq",
+    "eight_schools-eight_schools_noncentered",
+    "gp_pois_regr-gp_regr",
+    "arK-arK",
+)
+NAMES = [*QUICK, *slow(*(name for name in posteriors.names() if name not in QUICK))]
 FUNNEL = "eight_schools-eight_schools_centered"
 
 
@@ -43,7 +52,7 @@ def thinned(database: Path, name: str) -> dict[str, np.ndarray]:
     return {stan: values[:: len(values) // DRAWS] for stan, values in draws.items()}
 
 
-@pytest.mark.parametrize("name", posteriors.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_reference_draws_satisfy_the_identities_of_stein(posteriordb, x64, name):
     target = posteriors.load(posteriordb, name)
     z = posteriors.unconstrained(target, name, thinned(posteriordb, name))
@@ -56,7 +65,7 @@ def test_reference_draws_satisfy_the_identities_of_stein(posteriordb, x64, name)
         assert found < limit, f"E grad (x - mean)^T is {found:.1f} standard errors from -I"
 
 
-@pytest.mark.parametrize("name", posteriors.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_models_are_finite_at_random_starts_in_float32(posteriordb, name):
     """Values and Hessians, forward over reverse, of a whole batch."""
     target = posteriors.load(posteriordb, name)
@@ -92,7 +101,7 @@ def test_a_wrong_density_fails_the_identities(posteriordb, x64):
     assert found > 2 * limit
 
 
-@pytest.mark.parametrize("name", posteriors.names())
+@pytest.mark.parametrize("name", NAMES)
 def test_reference_draws_compare_well_with_themselves(posteriordb, name):
     draws = posteriors.reference(posteriordb, name)
     half = {stan: values[::2] for stan, values in draws.items()}

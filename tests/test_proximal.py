@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 
 import infer
 from infer.gaussian.proximal import Parameters, ProximalVI, energy_gradient, prox_entropy
@@ -96,8 +97,9 @@ def test_the_prox_stays_positive_in_float32():
     np.testing.assert_allclose(c, [1e-9, 1e-12], rtol=1e-5)  # the plain root is 0
 
 
-@pytest.mark.parametrize("path", [False, True])
-@pytest.mark.parametrize("hessian", [False, True])
+@pytest.mark.parametrize(
+    "hessian, path", [(False, True), (True, False), *slow((False, False), (True, True))]
+)
 def test_gradients_are_unbiased(path, hessian, x64):
     """On a Gaussian: P (m - mean) and tril(P C); 20,000 draws, 9 comparisons at z < 4."""
     target, precision = gaussian(MEAN, COVARIANCE), np.linalg.inv(COVARIANCE)
@@ -196,7 +198,7 @@ def test_a_new_step_size_compiles_nothing(key):
     assert len(traces) == 1
 
 
-@pytest.mark.parametrize("settings, most", [({}, 0.02), ({"hessian": True}, 0.005)])
+@pytest.mark.parametrize("settings, most", [({"hessian": True}, 0.005), *slow(({}, 0.02))])
 def test_gap_of_a_logistic_regression(settings, most, x64, key):
     """4000 steps from a random start."""
     algorithm = ProximalVI(**settings)
@@ -205,7 +207,7 @@ def test_gap_of_a_logistic_regression(settings, most, x64, key):
     assert 0 < gap(algorithm.posterior(state)) < most
 
 
-@pytest.mark.parametrize("name", ["Gaussian", "logistic"])
+@pytest.mark.parametrize("name", ["logistic", *slow("Gaussian")])
 def test_fits_by_default(name):
     factor = np.random.default_rng(1).normal(size=(5, 5))
     target = gaussian(np.ones(5), factor @ factor.T) if name == "Gaussian" else logistic()

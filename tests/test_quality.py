@@ -45,7 +45,7 @@ def stein_kernel(score, scale, beta, c):
             + jnp.trace(mixed * square)
         )
 
-    return jax.vmap(jax.vmap(value, (None, 0)), (0, None))
+    return jax.jit(jax.vmap(jax.vmap(value, (None, 0)), (0, None)))
 
 
 @pytest.mark.parametrize("beta, c", [(-0.5, 1.0), (-0.3, 2.5)])

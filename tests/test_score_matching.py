@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from marks import slow
 
 import infer
 from infer.families.gaussian import DenseGaussian
@@ -173,7 +174,9 @@ def test_the_score_at_one_draw_is_matched(seed, x64):
 
 # Both -----------------------------------------------------------------------------------------
 
-BOTH = pytest.mark.parametrize("algorithm", [BaM(), BaM(n_samples=2), GSM(), GSM(n_samples=1)])
+BOTH = pytest.mark.parametrize(
+    "algorithm", [BaM(), GSM(), *slow(BaM(n_samples=2), GSM(n_samples=1))]
+)
 
 
 @BOTH
@@ -258,14 +261,19 @@ def gradients_needed(d, n, key):
 
 @pytest.mark.parametrize(
     ("d", "n", "least", "most"),
-    [(4, 2, 12, 22), (4, 5, 10, 20), (4, 10, 20, 20), (16, 20, 40, 60), (16, 40, 40, 80)],
+    [
+        (4, 5, 10, 20),
+        *slow((4, 2, 12, 22), (4, 10, 20, 20), (16, 20, 40, 60), (16, 40, 40, 80)),
+    ],
 )
 def test_gradients_needed_on_a_gaussian(d, n, least, most, x64, key):
     assert least <= np.median(gradients_needed(d, n, key)) <= most
 
 
-@pytest.mark.parametrize("algorithm", [BaM(), GSM()])
-@pytest.mark.parametrize("name", ["Gaussian", "logistic"])
+@pytest.mark.parametrize(
+    "algorithm, name",
+    [(BaM(), "logistic"), (GSM(), "Gaussian"), *slow((BaM(), "Gaussian"), (GSM(), "logistic"))],
+)
 def test_fits_by_default(algorithm, name):
     factor = np.random.default_rng(1).normal(size=(5, 5))
     covariance = factor @ factor.T

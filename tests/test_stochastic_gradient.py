@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import slow
 
 import infer
 from infer.langevin.stochastic import LOOKS
@@ -51,7 +52,7 @@ def gaussian(batch_size: int | None = B):
     )
 
 
-@pytest.fixture(params=["float32", "float64"])
+@pytest.fixture(params=["float32", *slow("float64")])
 def precision(request):
     with jax.enable_x64(request.param == "float64"):
         yield request.param
@@ -125,9 +126,6 @@ def test_one_dimension_has_the_formula_of_the_docstring():
     np.testing.assert_allclose(s * p, (1 + e * m * c / 2) / (1 - e * m * p / 2))
 
 
-@pytest.mark.parametrize(
-    "precision", ["float32", pytest.param("float64", marks=pytest.mark.slow)], indirect=True
-)
 def test_sgld_at_small_steps_is_the_posterior(precision):
     """Temperature and variance right within 5 %, error included; twice the noise would be 2."""
     z, _ = run(
@@ -191,7 +189,7 @@ def test_the_thermostat_takes_up_what_sghmc_does_not_know():
     np.testing.assert_allclose(friction, absorbed, rtol=0.05)
 
 
-@pytest.mark.parametrize("decay, low, high", [(0.9, 1.17, 1.23), (0.999, 0.98, 1.02)])
+@pytest.mark.parametrize("decay, low, high", [(0.9, 1.17, 1.23), *slow((0.999, 0.98, 1.02))])
 def test_the_neglected_divergence_of_psgld(decay, low, high):
     """Beyond SGLD with a constant M = G: a short memory biases, a long one does not."""
     g = np.diag(1 / np.sqrt(np.diag(PRECISION)))

@@ -7,6 +7,7 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
+from marks import slow
 from test_directions import cloud, gaussian, pair, run
 
 import infer
@@ -69,8 +70,7 @@ BLANKETS = np.array(
 )  # a star: all hang on the second
 
 
-@pytest.mark.parametrize("tile", [None, 3])
-@pytest.mark.parametrize("make", [RBF, IMQ])
+@pytest.mark.parametrize("make, tile", [(RBF, None), (IMQ, 3), *slow((RBF, 3), (IMQ, None))])
 def test_a_stein_force_along_a_part(x64, make, tile):
     x, score = cloud(N, D)
     seen, moved = frame(D, 3).T, frame(D, 2, seed=1).T
@@ -81,7 +81,7 @@ def test_a_stein_force_along_a_part(x64, make, tile):
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("make", [RBF, IMQ])
+@pytest.mark.parametrize("make", [IMQ, *slow(RBF)])
 def test_the_directions_are_their_definitions(x64, make):
     x, score = cloud(N, D)
     kernel, unit = make(), np.eye(D)
@@ -100,7 +100,7 @@ def test_the_directions_are_their_definitions(x64, make):
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
 
 
-@pytest.mark.parametrize("make", [RBF, IMQ])
+@pytest.mark.parametrize("make", [IMQ, *slow(RBF)])
 def test_what_turns_slices_and_subspaces(x64, make):
     """Discrepancies and their gradients, with the bandwidth held."""
     x, score = cloud(N, D)
@@ -141,7 +141,7 @@ def test_turned_frames(x64):
     np.testing.assert_allclose(np.abs(whole), np.abs(frame(D, D)), atol=1e-13)
 
 
-@pytest.mark.parametrize("make", [RBF, IMQ])
+@pytest.mark.parametrize("make", [IMQ, *slow(RBF)])
 def test_the_whole_space_is_svgd(x64, make):
     x, score = cloud(N, D)
     svgd = stein_force(x, score, make())
@@ -241,7 +241,10 @@ def test_blankets_are_found_or_given():
 
 @pytest.mark.parametrize(
     "method, sd",
-    [(infer.GraphicalSVGD, 0.96), (infer.SlicedSVGD, 0.87), (infer.GrassmannSVGD, 0.84)],
+    [
+        (infer.GraphicalSVGD, 0.96),
+        *slow((infer.SlicedSVGD, 0.87), (infer.GrassmannSVGD, 0.84)),
+    ],
 )
 def test_they_keep_the_spread(key, method, sd):
     """20 particles for N(0, I) in ten dimensions, where those of SVGD keep 0.75."""

@@ -102,6 +102,7 @@ def test_extremes_stay_inside(name):
     check_extremes(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_extremes_stay_inside_in_double_precision(name, x64):
     check_extremes(name)

@@ -5,12 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import slow
 
 import infer
 from infer.core.support import positive
 
+SLOW = pytest.mark.slow
 
-@pytest.fixture(params=["float32", "float64"])
+
+# Double precision is the same claim again: quick for one wrong fit and one right one.
+@pytest.fixture(params=["float32", *slow("float64")])
 def precision(request):
     with jax.enable_x64(request.param == "float64"):
         yield
@@ -50,6 +54,7 @@ def assert_not_ok(result, status, *words):
 # Wrong fits -----------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("precision", ["float32", "float64"], indirect=True)
 def test_too_few_steps(precision):
     """The truth is N(8, 0.45); 1000 small steps from 0 get to about 1."""
     target = infer.from_log_density(
@@ -65,7 +70,7 @@ def half_line(x):
     return jnp.where(x[0] < 0, jnp.nan, -0.5 * jnp.sum(x**2))
 
 
-@pytest.mark.parametrize("policy", ["stop", "skip"])
+@pytest.mark.parametrize("policy", ["stop", *slow("skip")])
 def test_no_density_on_half_of_the_line(policy, precision):
     target = infer.from_log_density(half_line, jnp.zeros(2))
     result = fit(target, infer.VI(), steps=2000, init={"x": np.ones(2)}, on_nonfinite=policy)
@@ -195,7 +200,7 @@ def test_too_few_particles(precision):
 
 
 def test_too_few_draws():
-    result = fit(gaussian(np.eye(2)), infer.NUTS(max_doublings=5), steps=10, warmup=300)
+    result = fit(gaussian(np.eye(2)), infer.MALA(), steps=10, warmup=300)
     assert result.verdict.status != "ok"
     assert result.verdict["bulk ESS"].status == "suspect"
     assert "effective draws" in str(result.verdict)
@@ -231,7 +236,16 @@ RIGHT = {
 }
 
 
-@pytest.mark.parametrize("name", RIGHT)
+@pytest.mark.parametrize(
+    "name, precision",
+    [
+        ("MALA", "float64"),
+        ("VI", "float32"),
+        *slow(*((n, "float64") for n in RIGHT if n != "MALA")),
+        *slow(*((n, "float32") for n in RIGHT if n != "VI")),
+    ],
+    indirect=["precision"],
+)
 def test_right_fits_pass(name, precision):
     result = fit(gaussian([[1.0, 0.6], [0.6, 2.0]], 3.0), RIGHT[name](), key=1)
     assert result.verdict.status == "ok", result.verdict
@@ -254,7 +268,10 @@ TWO_MODES = infer.from_log_density(mixture, jnp.zeros(3))
 NUTS = infer.NUTS(max_doublings=5)
 
 
-@pytest.mark.parametrize("algorithm", [infer.VI(), NUTS], ids=["VI", "NUTS"])
+@pytest.mark.parametrize(
+    "algorithm",
+    [pytest.param(infer.VI(), id="VI"), pytest.param(NUTS, marks=SLOW, id="NUTS")],
+)
 def test_examine_finds_the_other_mode(algorithm):
     result = fit(TWO_MODES, algorithm, init={"x": np.zeros(3)})
     assert result.verdict.status == "ok"  # the draws alone cannot know
@@ -270,10 +287,10 @@ PLAIN, CORRELATED = np.eye(2), correlated(5, 0.8)
 @pytest.mark.parametrize(
     "algorithm, covariance",
     [
-        pytest.param(infer.VI(), PLAIN, marks=pytest.mark.slow, id="VI-plain"),
-        pytest.param(NUTS, PLAIN, id="NUTS-plain"),
+        pytest.param(infer.VI(), PLAIN, marks=SLOW, id="VI-plain"),
+        pytest.param(NUTS, PLAIN, marks=SLOW, id="NUTS-plain"),
         pytest.param(infer.VI(), CORRELATED, id="VI-correlated"),
-        pytest.param(NUTS, CORRELATED, marks=pytest.mark.slow, id="NUTS-correlated"),
+        pytest.param(NUTS, CORRELATED, marks=SLOW, id="NUTS-correlated"),
     ],
 )
 def test_examine_does_not_cry_wolf(algorithm, covariance):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from marks import slow
 
 import infer
 from infer import streaming, verdict
@@ -60,7 +61,7 @@ def judged(q, log_density, data, n=1000):
 # What must pass -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("d", [1000, 10_000])
+@pytest.mark.parametrize("d", [1000, *slow(10_000)])
 def test_exact_fits_are_ok(d):
     rng = np.random.default_rng(d)
     sd, w, core = factors(d, rng)

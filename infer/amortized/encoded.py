@@ -54,8 +54,8 @@ class NothingFitted(AbstractStopping):
     def hint(self, record: Record) -> str:
         """What makes encoders better."""
         return (
-            "The encoder's posterior is not that of this row: fit the VAE with a richer posterior=, "
-            "a wider encoder or more steps"
+            "The encoder's posterior is not that of this row: fit the VAE with a richer "
+            "posterior=, a wider encoder or more steps"
         )
 
 
