@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import equinox as eqx
-import jax
 import matplotlib
 
 matplotlib.use("Agg")
@@ -25,17 +24,6 @@ from infer.likelihoods import Gaussian
 
 
 @eqx.filter_jit
-def impute(model: Any, rows: Any, key: jax.Array) -> jax.Array:
-    """E(x | what was observed of x), from 1000 draws of every q(z | x) with importance weights."""
-
-    def one(row: Any, key: jax.Array) -> jax.Array:
-        draws = model.posterior(row).sample_score(key, 1000)
-        log_w = jax.vmap(lambda z: model.log_joint(z, row))(draws.x) - draws.log_q
-        return jax.nn.softmax(log_w) @ jax.vmap(model.mean)(draws.x)
-
-    return jax.vmap(one)(rows, jax.random.split(key, len(rows.x)))
-
-
 def draw(
     result: infer.AmortizedResult,
     row: infer.Result,
@@ -93,7 +81,7 @@ def main() -> None:
     filled = {
         "column means": np.nanmean(np.where(seen, truth, np.nan), axis=0) + 0 * truth,
         "reconstruct()": np.asarray(result.reconstruct()),
-        "importance weights": np.asarray(impute(result.model, data.rows, jax.random.key(1))),
+        "importance weights": np.asarray(result.impute(data.rows.x, seen, key=1)),
     }
     for name, values in filled.items():
         error = np.sqrt(np.mean((values - truth)[~seen] ** 2))

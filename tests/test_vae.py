@@ -419,3 +419,24 @@ def test_wake_sleep_reaches_the_optimum(cloud):
     result = infer.fit(infer.Data(cloud), vae, key=0, steps=6000, progress=False)
     assert result.verdict["KL gap"].value < 0.01
     assert abs(optimum(lam, 3, s2) + result.history["loss"][0, -1000:].mean()) < 0.05
+
+
+def test_imputed_entries_are_the_conditional_means(x64):
+    """Against the Gaussian conditional of what is missing; 4000 draws of the exact posterior."""
+    w, mu = ppca()
+    x = rows()
+    mask = np.ones(x.shape, bool)
+    mask[0, 1] = mask[0, 4] = mask[2, 0] = mask[3, :4] = False
+    holes, n = np.where(mask, x, np.nan), 4000
+    still = infer.optimizer(optax.sgd, learning_rate=1e-30)
+    vae = exact_vae(w, mu, optimizer=still)
+    result = infer.fit(infer.Data(holes, mask=mask), vae, key=0, steps=1, progress=False)
+    filled = np.asarray(result.impute(holes, mask, key=1, n_samples=n))
+    np.testing.assert_array_equal(filled[mask], x[mask])
+    cov = w @ w.T + S2 * np.eye(D)
+    for row, seen, found in zip(x, mask, filled, strict=True):
+        gain = cov[np.ix_(~seen, seen)] @ np.linalg.inv(cov[np.ix_(seen, seen)])
+        wanted = mu[~seen] + gain @ (row - mu)[seen]
+        left = cov[np.ix_(~seen, ~seen)] - gain @ cov[np.ix_(seen, ~seen)]
+        z = abs(found[~seen] - wanted) / np.sqrt(np.diag(left) / n)
+        assert np.all(z < 5)
