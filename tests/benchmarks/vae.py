@@ -28,14 +28,14 @@ BATCH, LATENT, WIDTH, RATE, REPEATS = 64, 8, 64, 1e-3, 5
 STEPS = {1: 2000, 10: 500}  # for each K
 CHUNKS = (5000, 500_000)
 NOTE = f"""A VAE of the binarized digits of scikit-learn, 1437 rows of 64 pixels: {LATENT} latent
-variables, encoder and decoder of two tanh layers of {WIDTH}, batches of {BATCH} rows, Adam at a rate of
-{RATE}; K draws per row make the bound of Kingma and Welling (K = 1) or the importance weighted
-one (K = 10). `us` are microseconds per step in the loop, compilation apart, and `ratio` is the
-time over that of the scan by hand with the ordinary gradient. `infer` does more in a step than
+variables, encoder and decoder of two tanh layers of {WIDTH}, batches of {BATCH} rows, Adam at a
+rate of {RATE}; K draws per row make the bound of Kingma and Welling (K = 1) or the importance
+weighted one (K = 10). `us` are microseconds per step in the loop, compilation apart, and `ratio` is
+the time over that of the scan by hand with the ordinary gradient. `infer` does more in a step than
 the others: it averages parameters, records the loss, refuses steps that are not finite. The
-networks of NumPyro are those of Equinox by `eqx_module` (flax, which its own examples of a VAE
-use, is not installed). Memory: the peak of a process that evaluates log p(x) of 360 held-out rows
-with 5000 draws each, less what it held before; `chunk` is how many draws are evaluated at once."""
+networks of NumPyro are those of Equinox by `eqx_module` (flax, which its own examples of a VAE use,
+is not installed). Memory: the peak of a process that evaluates log p(x) of 360 held-out rows with
+5000 draws each, less what it held before; `chunk` is how many draws are evaluated at once."""
 
 
 def data() -> np.ndarray:
