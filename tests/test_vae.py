@@ -81,7 +81,7 @@ def gradients(vae, data, key):
     def loss(trained):
         return vae._loss(key, data, trained, rest, state.t)
 
-    descent, (bounds, _) = jax.jit(jax.grad(loss, has_aux=True))(trained)
+    descent, (bounds, *_) = jax.jit(jax.grad(loss, has_aux=True))(trained)
     return bounds, join(descent, rest)
 
 
