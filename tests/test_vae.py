@@ -15,6 +15,8 @@ from scipy.stats import multivariate_normal
 
 import infer
 from infer.amortized.parts import join, split
+from infer.families.gaussian import CholeskyGaussian
+from infer.families.mixture import MixtureDistribution
 from infer.likelihoods import Gaussian
 
 D, LATENT, ROWS = 5, 3, 4
@@ -440,3 +442,40 @@ def test_imputed_entries_are_the_conditional_means(x64):
         left = cov[np.ix_(~seen, ~seen)] - gain @ cov[np.ix_(seen, ~seen)]
         z = abs(found[~seen] - wanted) / np.sqrt(np.diag(left) / n)
         assert np.all(z < 5)
+
+
+def test_evidence_under_a_mixture_prior(x64):
+    """p(z) = sum_c pi_c N(a_c, R_c) makes x a mixture of N(W a_c + mu, W R_c W^T + s2 I)."""
+    w, mu = ppca()
+    x, rng = rows(), np.random.default_rng(7)
+    shares, places = np.array([0.3, 0.7]), 0.8 * rng.normal(size=(2, LATENT))
+    lower = np.tril(0.3 * rng.normal(size=(2, LATENT, LATENT)), -1)
+    log_diagonal = -0.3 + 0.2 * rng.normal(size=(2, LATENT))
+    components = jax.vmap(CholeskyGaussian)(*map(jnp.asarray, (places, lower, log_diagonal)))
+    prior = MixtureDistribution(components, jnp.log(jnp.asarray(shares)))
+    data = infer.Data(x)
+    still = infer.optimizer(optax.sgd, learning_rate=1e-30)
+    vae = exact_vae(w, mu, optimizer=still)
+    result = infer.fit(data, vae, key=0, steps=1, progress=False).with_prior(prior)
+    found = result.evidence(x, key=1, n_samples=20_000)
+    terms = []
+    for c in range(2):
+        factor = lower[c] + np.diag(np.exp(log_diagonal[c]))
+        cov = w @ factor @ factor.T @ w.T + S2 * np.eye(D)
+        terms.append(np.log(shares[c]) + multivariate_normal(w @ places[c] + mu, cov).logpdf(x))
+    assert np.all(abs(found.log_evidence - np.logaddexp(*terms)) < 5 * found.error)
+    assert np.all(found.error < 0.1)
+
+
+def test_vamp_prior_is_a_mixture_of_posteriors_of_its_rows(x64, key):
+    w, mu = ppca()
+    vae = exact_vae(w, mu, prior=infer.VampPrior(3)).ready(infer.Data(rows()))
+    model = vae.build(key, infer.Data(rows()))
+    low, high = rows().min(), rows().max()
+    u = low + (high - low) / (1 + np.exp(-np.asarray(model.prior.free)))
+    assert u.shape == (3, D) and np.all((u > low) & (u < high))
+    cov = S2 * np.linalg.inv(w.T @ w + S2 * np.eye(LATENT))
+    z = np.random.default_rng(2).normal(size=LATENT)
+    each = [multivariate_normal(cov @ w.T @ (one - mu) / S2, cov).logpdf(z) for one in u]
+    wanted = np.logaddexp.reduce(each) - np.log(3)
+    np.testing.assert_allclose(model.latent_prior().log_prob(jnp.asarray(z)), wanted, rtol=1e-10)
