@@ -22,7 +22,7 @@ from sklearn.datasets import load_digits
 import infer
 from infer.likelihoods import Bernoulli
 
-STEPS = 3000
+STEPS = 2000
 
 
 def digits() -> tuple[infer.Data, np.ndarray]:
@@ -90,7 +90,7 @@ def main() -> None:
     figure.savefig(out / "vae_digits.png", dpi=110)
     vae.plot_latents(labels=kinds).savefig(out / "vae_latents.png", dpi=110)
 
-    after = vae.ex_post(key=3)
+    after = vae.ex_post(key=3, steps=1500)
     before_and_after(vae, after, out / "vae_prior.png")
     print("saved vae_digits.png, vae_latents.png and vae_prior.png in", out)
 

@@ -21,6 +21,7 @@ SLOW = {
     "docs/particles.md",
     "docs/stochastic_gradient.md",
     "docs/transport.md",
+    "docs/vae.md",
     "docs/variational.md",
     "docs/verdict.md",
 }  # only `make reproduce` runs them
