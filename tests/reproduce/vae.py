@@ -130,9 +130,10 @@ CODES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "Gumbel-softmax": (
-        "latent=6, posterior=Categorical(8, Relaxed(0.5))",
+        "latent=6, posterior=Categorical(8, Relaxed(0.5)), estimator=Reparam()",
         {
             "latent": 6,
+            "estimator": infer.Reparam(),
             "posterior": infer.Categorical(8, infer.Relaxed(0.5)),
             "prior": infer.UniformCategorical(8),
         },
