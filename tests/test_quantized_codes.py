@@ -177,3 +177,20 @@ def test_refuses_codes_that_cannot_be():
         infer.FiniteScalar((5, 1))
     with pytest.raises(ValueError, match=r"write posterior=infer\.Categorical"):
         infer.VAE(Bernoulli(), prior=infer.UniformCategorical(3), posterior=infer.Point())
+
+
+def test_a_step_keeps_the_types_of_the_book():
+    """A weakly typed book would compile every program twice."""
+    x = (np.random.default_rng(0).random((12, 5)) < 0.4).astype(np.float32)
+    data = infer.Data(x)
+    vae = infer.VAE(
+        infer.likelihoods.Bernoulli(),
+        latent=3,
+        posterior=infer.VectorQuantized(4, width=2),
+        beta=0.0,
+        regularizers=(infer.Commitment(),),
+    ).ready(data)
+    state = vae.init(jax.random.key(0), data)
+    after, _ = eqx.filter_eval_shape(vae.step, jax.random.key(1), data, state)
+    for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(after), strict=True):
+        assert (old.shape, old.dtype, old.weak_type) == (new.shape, new.dtype, new.weak_type)

@@ -172,6 +172,8 @@ class VAE(AbstractAmortizer):
     def init(self, key: PRNGKey, data: Data) -> _State:
         """Networks of the sizes that the rows need."""
         model = (self if self.start is not None else self.ready(data)).build(key, data)
+        # A weakly typed leaf would be another type after one step, and compile everything again.
+        model = jax.tree.map(lambda leaf: jnp.asarray(leaf, leaf.dtype), model)
         trained, _ = split(model)
         zero = jnp.zeros((), int)
         dtype = jnp.zeros(()).dtype
