@@ -11,7 +11,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import matplotlib
 
 matplotlib.use("Agg")
@@ -23,7 +22,6 @@ import infer
 from infer.likelihoods import Gaussian
 
 
-@eqx.filter_jit
 def draw(
     result: infer.AmortizedResult,
     row: infer.Result,
