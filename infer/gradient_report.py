@@ -131,7 +131,7 @@ def gradient_report(
         raise ValueError(f"gradient_report needs repeats >= 10, got {repeats}.")
     counts = [n_samples] if isinstance(n_samples, int) else list(n_samples)
     draws = jax.eval_shape(lambda k: q.sample_score(k, max(counts)), jax.random.key(0))
-    sampling, fixed_noise = sampling_of(draws.independent, random=True), draws.log_noise is None
+    sampling, fixed_noise = sampling_of(draws.independent), draws.log_noise is None
     found: dict[tuple[str, int], tuple[np.ndarray, np.ndarray]] = {}
     rows: dict[tuple[str, int], dict[str, float]] = {}
     blocks = -(-repeats // BLOCK)

@@ -42,7 +42,7 @@ def check_vae(vae: "VAE") -> None:
             )
     check_count("VAE", "latent", vae.latent, 8)
     check_count("VAE", "n_samples", vae.n_samples, 1)
-    pair = vae.objective if isinstance(vae.objective, tuple) else (vae.objective,) * 2
+    pair = vae.objectives
     if len(pair) != 2 or not all(isinstance(part, AbstractObjective) for part in pair):
         raise TypeError(
             f"VAE needs objective=infer.ReverseKL() or the like, or a pair of them, got "

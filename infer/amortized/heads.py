@@ -80,14 +80,9 @@ class AbstractPosterior(eqx.Module):
         """True where draws of one row are independent."""
 
     @property
-    def random(self) -> bool:
-        """False where draws are the points of a quadrature."""
-        return True
-
-    @property
     def sampling(self) -> Sampling:
         """How the draws of one row that a gradient is made from are made."""
-        return sampling_of(self.independent, self.random)
+        return sampling_of(self.independent)
 
     def check(self, latent: int, prior: Any, beta: Any) -> None:
         """Refuse a number of latent variables, a prior or a weight that does not go with it."""

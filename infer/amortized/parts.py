@@ -3,7 +3,6 @@
 from typing import Any
 
 import equinox as eqx
-import jax
 
 
 class Frozen(eqx.Module):
@@ -28,8 +27,3 @@ def split(tree: Any) -> tuple[Any, Any]:
 def join(trained: Any, rest: Any) -> Any:
     """The tree that was split."""
     return eqx.combine(trained, rest)
-
-
-def held(tree: Any) -> Any:
-    """The same tree with nothing in it to differentiate."""
-    return jax.lax.stop_gradient(tree)

@@ -24,10 +24,8 @@ class Sampling(enum.Enum):
     EXHAUSTIVE = "every point that there is, with its probability as mass"
 
 
-def sampling_of(independent: bool, random: bool) -> Sampling:
-    """That of draws that move with the parameters."""
-    if not random:
-        return Sampling.QUADRATURE
+def sampling_of(independent: bool) -> Sampling:
+    """That of random draws that move with the parameters."""
     return Sampling.INDEPENDENT if independent else Sampling.DEPENDENT
 
 
@@ -122,14 +120,9 @@ class AbstractFamily(eqx.Module):
         return True
 
     @property
-    def random(self) -> bool:
-        """False where draws are the points of a quadrature, whose averages are biased."""
-        return True
-
-    @property
     def sampling(self) -> Sampling:
         """How the draws that `sample_score` of a member makes are made."""
-        return sampling_of(self.independent, self.random)
+        return sampling_of(self.independent)
 
     @property
     def fixed_noise(self) -> bool:

@@ -10,7 +10,13 @@ import numpy as np
 from jax.scipy.special import ndtri
 
 from infer.core.linalg import Covariance
-from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
+from infer.core.posterior import (
+    AbstractDistribution,
+    AbstractFamily,
+    Draws,
+    Sampling,
+    sampling_of,
+)
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.families.gaussian import FullRank, MeanField
 from infer.families.low_rank import LowRank
@@ -173,9 +179,9 @@ class EvenDraws(AbstractFamily):
         return False
 
     @property
-    def random(self) -> bool:
-        """Are averages over draws unbiased?"""
-        return self.noise.random
+    def sampling(self) -> Sampling:
+        """Draws that depend on one another, or the points of a quadrature."""
+        return sampling_of(self.independent) if self.noise.random else Sampling.QUADRATURE
 
     def init(self, key: PRNGKey, start: Vector) -> EvenGaussian:
         """The first member of the Gaussian family."""
