@@ -213,7 +213,7 @@ def extend(
 ) -> Result | AmortizedResult:
     """Carry a result on by `steps` recorded iterations, all of them; see `Result.extend`."""
     if result.problem is None or result.algorithm is None:
-        raise ValueError("extend needs infer.load(path, problem, algorithm).")
+        raise ValueError("extend needs infer.load(path, target, algorithm).")
     at_least_one("steps", steps)
     total = result.trail.taken + steps
     plan = dataclasses.replace(

@@ -263,7 +263,7 @@ def test_mixture_refuses(unchecked):
         (lambda: infer.VI(infer.Mixture(), estimator=infer.Score()), "infer.Reparam"),
         (
             lambda: infer.VI(infer.Mixture(), objective=infer.IWAE(), estimator=infer.Path()),
-            "fixed number of draws from each of its parts; write estimator=infer.Reparam",
+            "this family depend on one another.*; write estimator=infer.Reparam",
         ),
         (
             lambda: eqx.filter_eval_shape(run, target, infer.VI(infer.Mixture(), n_samples=3), 1),
