@@ -16,6 +16,13 @@ PYTEST = OPENBLAS_NUM_THREADS=1 JAX_COMPILATION_CACHE_DIR="$(JAX_COMPILATION_CAC
 	JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=$(JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS) \
 	$(BIN)/python -m pytest
 
+# The tests compile thousands of small programs and run most of them once: let XLA compile in a
+# hurry. A jaxlib that does not know one of these options aborts, so it is asked first.
+HURRY = --xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false \
+	--xla_cpu_parallel_codegen_split_count=1
+KNOWN = $(shell XLA_FLAGS="$(HURRY)" $(BIN)/python -c 'import jax; jax.numpy.zeros(1)' 2>/dev/null \
+	&& echo "$(HURRY)")
+
 # Neighbors stay with one worker, which has compiled and fitted what they share.
 SPREAD = -n $(WORKERS) --dist worksteal
 
@@ -41,7 +48,7 @@ demo: $(STAMP) ## the tour of the library
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP) ## the tests
-	$(PYTEST) $(SPREAD)
+	XLA_FLAGS="$(KNOWN) $(XLA_FLAGS)" $(PYTEST) $(SPREAD)
 
 reproduce: $(STAMP) ## the slow tests, and every table in the documentation
 	$(PYTEST) $(SPREAD) -m slow
