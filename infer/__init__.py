@@ -11,6 +11,7 @@ from infer.amortized.code_draws import Relaxed as Relaxed
 from infer.amortized.code_draws import StraightThrough as StraightThrough
 from infer.amortized.convolution import ConvDecoder as ConvDecoder
 from infer.amortized.convolution import ConvEncoder as ConvEncoder
+from infer.amortized.functional import Functional as Functional
 from infer.amortized.hierarchy import HierarchicalPosterior as HierarchicalPosterior
 from infer.amortized.hierarchy import HierarchicalPrior as HierarchicalPrior
 from infer.amortized.networks import MLP as MLP

@@ -11,6 +11,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax
 import pytest
+from jaxtyping import config
 
 # Four CPU devices, so that layouts over several devices are tested on any machine.
 jax.config.update("jax_num_cpu_devices", 4)
@@ -60,3 +61,11 @@ def posteriordb() -> Path:
     if not (path / "posteriors").is_dir():
         pytest.fail(f"INFER_POSTERIORDB={named} has no folder 'posteriors'")
     return path
+
+
+@pytest.fixture
+def unchecked():
+    """A user has no shape checker: what is tested are the messages of the library itself."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)

@@ -9,7 +9,6 @@ import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import pytest
-from jaxtyping import config
 from test_mirror_langevin import assert_exact, first_step, moments
 
 import infer
@@ -406,14 +405,6 @@ def second_moments(algorithm, target, keys, n):
 
 
 # Refusals and warnings -------------------------------------------------------------------------
-
-
-@pytest.fixture
-def unchecked():
-    """A user has no shape checker: what is tested are the messages of the library itself."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 def fit(target, algorithm, **options):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import scipy.stats
 from jax.flatten_util import ravel_pytree
-from jaxtyping import config
 
 import infer
 from infer.families import (
@@ -37,14 +36,6 @@ def mixture(means, scales, weights):
     means, scales = jnp.asarray(means, float), jnp.asarray(scales, float)
     parts = jax.vmap(DiagonalGaussian)(means, jnp.log(scales))
     return MixtureDistribution(parts, jnp.log(jnp.asarray(weights, float)))
-
-
-@pytest.fixture
-def unchecked():
-    """A user has no shape checker: what is tested are the messages of the library itself."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 @eqx.filter_jit

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import config
 
 import infer
 from infer.core.support import positive
@@ -36,13 +35,7 @@ MINI = infer.from_log_density(
 )
 MALA, VI = infer.MALA(), infer.VI()
 
-
-@pytest.fixture(autouse=True)
-def unchecked():
-    """A user has no shape checker: what is tested are the messages of the library itself."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
+pytestmark = pytest.mark.usefixtures("unchecked")
 
 
 def fit(target=TARGET, algorithm=MALA, **options):

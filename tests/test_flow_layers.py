@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import config
 from test_flows import Jumping, algorithm, banana, limit, mean_score_of_parameters, precision
 
 import infer
@@ -515,14 +514,6 @@ def test_steps_lower_the_loss_in_both_precisions(precision, name, estimator):
         losses.append(float(info.loss))
     assert all(leaf.dtype == precision for leaf in jax.tree.leaves(state.q))
     assert np.isfinite(losses).all() and np.mean(losses[-20:]) < np.mean(losses[:20])
-
-
-@pytest.fixture
-def unchecked():
-    """What is tested are the messages of the library, not those of the shape checker."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 def test_refusals(unchecked):

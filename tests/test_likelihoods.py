@@ -11,7 +11,6 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 from jax.flatten_util import ravel_pytree
-from jaxtyping import config
 
 import infer
 from infer.core.special import betaln
@@ -550,14 +549,6 @@ def test_values_in_range_pass(name):
     likelihood.check(values(name))
     likelihood.check(np.zeros(0))
     DiscretizedLogistic(0.0, 1.0, 256).check(np.arange(256, dtype=np.float32) / np.float32(255))
-
-
-@pytest.fixture
-def unchecked():
-    """A user has no shape checker: what is tested are the messages of the library itself."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import config
 from test_mirror import MAPS, TARGETS
 
 import infer
@@ -284,14 +283,6 @@ def test_finite_far_out_in_float32(name):
                 start = target.at(jnp.asarray(u))
                 first, second, _ = moments(algorithm, start, jax.random.key(0), 100, 0)
                 assert jnp.isfinite(first).all() and jnp.isfinite(second).all()
-
-
-@pytest.fixture
-def unchecked():
-    """A user has no shape checker: what is tested are the messages of the library itself."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 def test_refusals(unchecked):

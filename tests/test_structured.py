@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxtyping import config
 
 import infer
 from infer.langevin.structured import StructuredState, membership
@@ -166,14 +165,6 @@ def test_the_verdict_on_a_product():
     best = np.diag(product_law(P))
     np.testing.assert_allclose(result.z.var(axis=(0, 1)) / best, 1.05, atol=0.1)
     assert np.diag(np.linalg.inv(P))[0] > 1.3 * best[0]
-
-
-@pytest.fixture
-def unchecked():
-    """A user has no shape checker: what is tested are the messages of the library itself."""
-    config.update("jaxtyping_disable", True)
-    yield
-    config.update("jaxtyping_disable", False)
 
 
 def test_groups(unchecked):

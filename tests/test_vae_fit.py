@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.example_libraries import stax
 
 import infer
 from infer.likelihoods import Bernoulli, Gaussian
@@ -303,3 +304,36 @@ def test_a_step_keeps_its_shape_and_new_numbers_compile_nothing(data):
     other = infer.Data(binary(seed=9), batch_size=16).subsample(jax.random.key(5))
     step(vae(3e-2, 0.5), jax.random.key(3), other, after)
     assert len(traced) == 1
+
+
+def test_networks_of_other_libraries(data, unchecked):
+    """Two layers by stax, against the formula; the weights are trained."""
+    made = stax.serial(stax.Dense(8), stax.Tanh, stax.Dense(6))
+    by_stax = infer.Functional(lambda key, x: made[0](key, x.shape)[1], made[1])
+    vae = infer.VAE(Bernoulli(), **SMALL | {"decoder": by_stax})
+    result = infer.fit(data, vae, steps=20, **QUIET)
+    z = jnp.array([0.3, -1.0])
+    (w1, b1), _, (w2, b2) = result.model.decoder.params
+    logits = jnp.tanh(z @ w1 + b1) @ w2 + b2
+    np.testing.assert_allclose(result.decode(z[None])[0], jax.nn.sigmoid(logits), rtol=1e-5)
+    later = result.extend(steps=20).model.decoder.params[2]
+    assert all(np.abs(a - b).max() > 0 for a, b in zip(later, (w2, b2), strict=True))
+    with pytest.raises(TypeError, match="infer.Functional\\(module.init, module.apply\\)"):
+        infer.Functional(made, made[1])
+    wrong = infer.Functional(lambda key, x: {"units": 8}, made[1])
+    with pytest.raises(TypeError, match="arrays alone, got 8"):
+        infer.fit(data, infer.VAE(Bernoulli(), **SMALL | {"decoder": wrong}), **QUIET)
+
+
+def test_flax_modules_plug_in(data):
+    linen, nnx = pytest.importorskip("flax.linen"), pytest.importorskip("flax.nnx")
+    small = linen.Sequential([linen.Dense(8), linen.tanh, linen.Dense(6)])
+    decoders = {
+        "linen": infer.Functional(small.init, small.apply),
+        "nnx": nnx.Linear(2, 6, rngs=nnx.Rngs(0)),
+    }
+    for decoder in decoders.values():
+        vae = infer.VAE(Bernoulli(), **SMALL | {"decoder": decoder})
+        result = infer.fit(data, vae, steps=200, **QUIET)
+        loss = result.history["loss"][0]
+        assert np.isfinite(loss).all() and loss[-20:].mean() < loss[:20].mean()

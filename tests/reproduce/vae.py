@@ -7,25 +7,25 @@ codes        the same by discrete codes
 importance   the toy of variational importance sampling: one latent variable, quadrature
 """
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from experiments import Found, run
 from sklearn.datasets import load_digits
 
 import infer
 from infer import regularizers
-from infer.core.data import Rows
 from infer.likelihoods import Bernoulli
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "examples"))
+import vae_importance  # noqa: E402
+
 PAGE, RECORD = ROOT / "docs" / "vae.md", ROOT / "build" / "vae.json"
 STEPS, BATCH, LATENT = 15_000, 64, 8
 
@@ -209,80 +209,15 @@ def _quality(x: jax.Array) -> Any:
     return infer.sample_quality(np.asarray(x), TRAIN, TEST, key=0)
 
 
-class Logit(eqx.Module):
-    """The latent variable is the logit."""
-
-    def __call__(self, z: jax.Array) -> jax.Array:
-        return z
-
-
-CENTERS = (-8.0, -2.0, 2.0, 8.0)
-TOY = {
-    "VI": (infer.ReverseKL(), infer.ReverseKL()),
-    "CHIVI": (infer.ChiSquare(), infer.ReverseKL()),
-    "IWAE": (infer.IWAE(), infer.IWAE()),
-    "VBIS": (infer.ReverseKL(), infer.IWAE()),
-    "VIS": (infer.ChiSquare(), infer.IWAE()),
-}
-"""For the posterior and for the model: VI, CHIVI, IWAE, VBIS and VIS of the source."""
-
-
 def importance() -> list[dict[str, Any]]:
-    """x | z ~ Bernoulli(sigmoid z), z ~ a mixture of four Gaussians whose places are fitted."""
-    key_center, key_noise, key_x = jax.random.split(jax.random.key(0), 3)
-    center = jax.random.choice(key_center, jnp.asarray(CENTERS), (1000,))
-    noise = jax.random.normal(key_noise, (1000,))
-    x = jax.random.bernoulli(key_x, jax.nn.sigmoid(center + noise)).astype(jnp.float32)[:, None]
-    line = jnp.linspace(-60, 60, 40_001)
+    return [
+        {"method": name, "gap": spread(fits.gap), "error of the mean": spread(fits.error)}
+        for name, fits in vae_importance.compare().items()
+    ]
 
-    @jax.jit
-    def exact(model: Any) -> tuple[jax.Array, jax.Array]:
-        """Log p(x = 1), and the error of E(z | x) under q, for x = 0 and 1."""
-        log_prior = jax.vmap(lambda z: model.latent_prior().log_prob(z[None]))(line)
-        log_prior -= jax.nn.logsumexp(log_prior)
-        both = []
-        for value in (0.0, 1.0):
-            row = Rows(jnp.asarray([value]))
-            log_p = log_prior + jax.vmap(lambda z, row=row: model.log_likelihood(z[None], row))(
-                line
-            )
-            mean = jnp.sum(jax.nn.softmax(log_p) * line)
-            both.append((jax.nn.logsumexp(log_p), abs(model.posterior(row).moments()[0][0] - mean)))
-        return jnp.stack([b[0] for b in both]), jnp.stack([b[1] for b in both])
 
-    rows = []
-    share = float(np.mean(x))
-    best = share * np.log(share) + (1 - share) * np.log1p(-share)
-    for name, objective in TOY.items():
-        vae = infer.VAE(
-            Bernoulli(),
-            latent=1,
-            encoder=infer.MLP((16,)),
-            decoder=Logit(),
-            prior=infer.Mixture(infer.MeanField(1.0), 4, spread=5.0),
-            objective=objective,
-            n_samples=100,
-            estimator=infer.Score(),
-            optimizer=infer.optimizer(optax.adam, learning_rate=5e-3),
-        )
-        data = infer.Data(x, batch_size=100)
-        result = infer.fit(data, vae, key=0, steps=2000, chains=10, progress=False)
-        losses, errors = [], []
-        for c in range(10):
-            state = jax.tree.map(lambda leaf, c=c: leaf[c], result.trail.carry.states)
-            log_p, error = exact(vae.ready(data).model(state))
-            losses.append(float(share * log_p[1] + (1 - share) * log_p[0]))
-            errors.append(float(error.mean()))
-        gap = best - np.asarray(losses)
-        rows.append(
-            {
-                "method": name,
-                "gap": [float(np.mean(gap)), float(np.std(gap))],
-                "error of the mean": [float(np.mean(errors)), float(np.std(errors))],
-            }
-        )
-        print(rows[-1], flush=True)
-    return rows
+def spread(values: np.ndarray) -> list[float]:
+    return [float(np.mean(values)), float(np.std(values))]
 
 
 EXPERIMENTS: dict[str, Callable[[], Any]] = {
