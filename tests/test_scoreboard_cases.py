@@ -66,7 +66,11 @@ def test_exact_draws_satisfy_the_identities_of_stein(x64, name):
         ("modes 3.5 sd apart, d = 3", 3.5 * np.outer([0, 1], [2, -1, 2]) / 3, 0.7),
         ("modes 10 sd apart, d = 3", 10 * np.outer([0, 1], [2, -1, 2]) / 3, 0.7),
         ("a wide and a narrow mode, d = 3", 4 * np.outer([0, 1], [2, -1, 2]) / 3, 0.25),
-        ("many wells, d = 8", 1.7 * np.array([[1, 0] * 4, [-1, 0] + [1, 0] * 3]), 0.25),
+        (
+            "many wells, d = 8",
+            1.75 * np.array([[1, 0] * 4, [-1, 0] + [1, 0] * 3]),
+            np.array([0.25, 0.9] * 4),
+        ),
     ],
 )
 def test_modes_have_their_weights(x64, name, centers, sd):
