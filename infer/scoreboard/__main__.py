@@ -65,26 +65,29 @@ def write_report(records: Sequence[Record], out: Path) -> None:
 
 
 def selected(patterns: Iterable[str], names: Iterable[str], what: str) -> list[str]:
-    """The names that some pattern matches, in their own order.
+    """The names that some pattern matches, in the order of the patterns.
 
     Raises:
         ValueError: for a pattern that matches none.
     """
-    names, patterns = list(names), list(patterns)
+    names, found = list(names), []
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
+        matched = [name for name in names if fnmatch.fnmatchcase(name, pattern)]
+        if not matched:
             raise ValueError(
-                f"--{what} {pattern!r} matches none of {', '.join(names)}; write --{what} with "
-                "some of these, or a pattern such as 'eight*'."
+                f"--{what} {pattern!r} matches none of: {'; '.join(names)}. Write --{what} with "
+                "some of these, or with patterns such as 'eight*'."
             )
-    return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
+        found += matched
+    return list(dict.fromkeys(found))
 
 
 def _run(asked: argparse.Namespace) -> int:
     if not asked.budget > 0 or asked.workers < 1 or not 0 <= asked.key < 2**31:
         raise ValueError(
             "the scoreboard needs --budget > 0, --workers >= 1 and --key from 0 to 2**31 - 1, got "
-            f"{asked.budget}, {asked.workers} and {asked.key}; write --budget 20 --workers 2 --key 0."
+            f"{asked.budget}, {asked.workers} and {asked.key}; write --budget 20 --workers 2 "
+            "--key 0."
         )
     if asked.posteriordb is None and asked.group in ("all", str(Group.POSTERIORDB)):
         raise ValueError(
@@ -120,9 +123,7 @@ def _run(asked: argparse.Namespace) -> int:
     limit = SLACK[0] * asked.budget + SLACK[1]
     status = 0
     try:
-        runner.run(
-            wanted, make, settings, asked.out, workers=asked.workers, limit=limit, tell=tell
-        )
+        runner.run(wanted, make, settings, asked.out, workers=asked.workers, limit=limit, tell=tell)
     except KeyboardInterrupt:
         print(f"interrupted; {len(wanted) - told} fits are left for the same command", flush=True)
         status = 130

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # From light to dark with the severity, so that the colors are in order without color, too.
 _COLORS = {"ok": "#CFE8F5", "suspect": "#E3A23B", "failed": "#7A2318", ERROR: "#FFFFFF"}
 _INK = {"ok": "black", "suspect": "black", "failed": "white", ERROR: "black"}
-_LETTERS = {Label.RIGHT: "R", Label.GRAY: "g", Label.WRONG: "W"}
+_LETTERS: dict[str, str] = {Label.RIGHT: "R", Label.GRAY: "g", Label.WRONG: "W"}
 _SHAPES = {"ok": "o", "suspect": "s", "failed": "x"}
 _LEAST, _MOST = 1e-2, 1e2  # label units; what lies beyond is drawn at the edge
 
@@ -32,13 +32,10 @@ def heat_map(records: Sequence[Record]) -> "Figure":
         miss = r.label == Label.WRONG and r.verdict == "ok"
         edge = {"edgecolor": "black", "linewidth": 2.2, "zorder": 3} if miss else {}
         frame = {"edgecolor": "#999999", "linewidth": 0.5} | edge
-        ax.add_patch(
-            pyplot.Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, facecolor=_COLORS[r.verdict], **frame)
-        )
-        letter = _LETTERS.get(Label(r.label)) if r.label else "!"
-        ax.text(
-            x, y, letter, ha="center", va="center", fontsize=8, color=_INK[r.verdict], zorder=4
-        )
+        corner, color = (x - 0.46, y - 0.46), _COLORS[r.verdict]
+        ax.add_patch(pyplot.Rectangle(corner, 0.92, 0.92, facecolor=color, **frame))
+        letter = _LETTERS.get(r.label, "!")
+        ax.text(x, y, letter, ha="center", va="center", fontsize=8, color=_INK[r.verdict], zorder=4)
     ax.set(xlim=(-0.6, len(methods) - 0.4), ylim=(len(cases) - 0.4, -0.6), aspect="equal")
     ax.set_xticks(range(len(methods)), methods, rotation=90, fontsize=8)
     ax.set_yticks(range(len(cases)), cases, fontsize=8)

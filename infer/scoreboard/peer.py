@@ -42,9 +42,7 @@ class PeerRun:
     made: dict[str, str]
 
 
-def run(
-    model: Callable[..., Any], arguments: tuple, target: Target, settings: Settings
-) -> PeerRun:
+def run(model: Callable[..., Any], arguments: tuple, target: Target, settings: Settings) -> PeerRun:
     """NumPyro's NUTS under its default settings, 4 chains of 1000 + 1000 steps, vectorized.
 
     The whole run is one compiled function, since `MCMC.run` called again compiles again; it is

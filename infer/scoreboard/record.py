@@ -116,7 +116,7 @@ class Record:
 
     @property
     def over_floor(self) -> float:
-        """Sliced Wasserstein distance to the reference, over that of ideal draws; NaN if unknown"""
+        """Sliced Wasserstein distance to the reference over that of ideal draws; NaN if unknown."""
         return math.nan if self.errors is None else self.errors.distance / self.errors.floor
 
 

@@ -24,7 +24,7 @@ from infer.scoreboard.record import ERROR, PEER, UNSUITED, Record
 NOT_CHAINS = (Kind.VI, Kind.PARTICLES)
 _COUNTED = ("wrong", "o / s / f", "right", "o / s / f", "gray", "o / s / f")
 _MARKS = {"ok": "ok", "suspect": "sus", "failed": "fail", ERROR: "error", UNSUITED: ""}
-_LETTERS = {Label.RIGHT: "R", Label.GRAY: "g", Label.WRONG: "W"}
+_LETTERS: dict[str, str] = {Label.RIGHT: "R", Label.GRAY: "g", Label.WRONG: "W"}
 _FLAT = (
     "case group method kind dim verdict label units over_floor chains draws warmup steps gradients "
     "compile_seconds warmup_seconds run_seconds seconds verdict_seconds examined examine_seconds "

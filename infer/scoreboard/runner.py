@@ -147,9 +147,7 @@ class _Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_work, args=(theirs, *self._arguments), daemon=True
-        )
+        self._process = context.Process(target=_work, args=(theirs, *self._arguments), daemon=True)
         # Ctrl-C is for us: the new process inherits that it is ignored, and what is set here.
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
