@@ -1,23 +1,23 @@
 """Real posteriors against their reference draws, where a posteriordb folder is at hand."""
 
 import numpy as np
-import posteriors
 import pytest
 from marks import slow
 
 import infer
 from infer.diagnostics import ess_bulk
+from infer.scoreboard import models
 
 
 @pytest.mark.parametrize("name", ["kidiq-kidscore_momiq", *slow("garch-garch11")])
 def test_nuts_agrees_with_the_reference(posteriordb, name):
     """Flat priors, a badly scaled regression, and a bound that depends on another parameter."""
-    target = posteriors.load(posteriordb, name)
+    target = models.load(posteriordb, name)
     # With 1000 draws the verdict on the second is ok or suspect by rounding.
     sampler = infer.NUTS(preconditioner=infer.Dense())
     result = infer.fit(target, sampler, key=0, draws=3000)
     assert result.verdict.status == "ok", result.verdict
-    reference = posteriors.reference(posteriordb, name)
+    reference = models.reference(posteriordb, name)
     compared = 0
     for stan, draws in reference.items():
         site, _, index = stan.rstrip("]").partition("[")
@@ -38,11 +38,9 @@ def test_nuts_agrees_with_the_reference(posteriordb, name):
 )
 def test_the_best_gaussian_agrees_with_the_reference(posteriordb, name, method):
     """On regressions whose raw condition numbers are 100, 500,000 and 1,400,000."""
-    target = posteriors.load(posteriordb, name)
+    target = models.load(posteriordb, name)
     result = infer.fit(target, method(), key=0, draws=40_000, progress=False)
     assert result.verdict.status == "ok", result.verdict
-    errors = posteriors.compare(
-        result.draws(), name, posteriors.reference(posteriordb, name)
-    ).values()
+    errors = models.compare(result.draws(), name, models.reference(posteriordb, name)).values()
     assert max(abs(error.mean) for error in errors) < 0.06
     assert max(abs(error.log_sd) for error in errors) < 0.05

@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-import posteriors
 import pytest
 from marks import slow
 
 import infer
+from infer.scoreboard import models, programs
 
 DRAWS = 1000
 # A regression, a hierarchy, a Gaussian process and a series; the other models are `slow`.
@@ -25,7 +25,7 @@ QUICK = (
     "gp_pois_regr-gp_regr",
     "arK-arK",
 )
-NAMES = [*QUICK, *slow(*(name for name in posteriors.names() if name not in QUICK))]
+NAMES = [*QUICK, *slow(*(name for name in models.names() if name not in QUICK))]
 FUNNEL = "eight_schools-eight_schools_centered"
 
 
@@ -48,14 +48,14 @@ def worst(values: np.ndarray) -> tuple[float, float]:
 
 
 def thinned(database: Path, name: str) -> dict[str, np.ndarray]:
-    draws = posteriors.reference(database, name)
+    draws = models.reference(database, name)
     return {stan: values[:: len(values) // DRAWS] for stan, values in draws.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_reference_draws_satisfy_the_identities_of_stein(posteriordb, x64, name):
-    target = posteriors.load(posteriordb, name)
-    z = posteriors.unconstrained(target, name, thinned(posteriordb, name))
+    target = models.load(posteriordb, name)
+    z = models.unconstrained(target, name, thinned(posteriordb, name))
     assert z.shape == (DRAWS, target.dim) and z.dtype == np.float64
     x, scores = whitened(target, z)
     found, limit = worst(scores)
@@ -68,7 +68,7 @@ def test_reference_draws_satisfy_the_identities_of_stein(posteriordb, x64, name)
 @pytest.mark.parametrize("name", NAMES)
 def test_models_are_finite_at_random_starts_in_float32(posteriordb, name):
     """Values and Hessians, forward over reverse, of a whole batch."""
-    target = posteriors.load(posteriordb, name)
+    target = models.load(posteriordb, name)
     z = jax.random.uniform(jax.random.key(1), (64, target.dim), minval=-2, maxval=2)
     columns = jnp.eye(target.dim)
 
@@ -90,29 +90,29 @@ def noise_by_its_sd(x, y):
     sigma = numpyro.sample("sigma", dist.HalfNormal(1.0))
     kernel = alpha**2 * jnp.exp(-0.5 * ((x[:, None] - x) / rho) ** 2)
     covariance = kernel + sigma**2 * jnp.eye(x.shape[0])
-    numpyro.factor("y", posteriors.multivariate_normal(y, covariance))
+    numpyro.factor("y", programs.multivariate_normal(y, covariance))
 
 
 def test_a_wrong_density_fails_the_identities(posteriordb, x64):
     name = "gp_pois_regr-gp_regr"
-    target = infer.from_numpyro(noise_by_its_sd, *posteriors.arguments(posteriordb, name))
-    z = posteriors.unconstrained(target, name, thinned(posteriordb, name))
+    target = infer.from_numpyro(noise_by_its_sd, *models.arguments(posteriordb, name))
+    z = models.unconstrained(target, name, thinned(posteriordb, name))
     found, limit = worst(whitened(target, z)[1])
     assert found > 2 * limit
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_reference_draws_compare_well_with_themselves(posteriordb, name):
-    draws = posteriors.reference(posteriordb, name)
+    draws = models.reference(posteriordb, name)
     half = {stan: values[::2] for stan, values in draws.items()}
     other = {stan: values[1::2] for stan, values in draws.items()}
-    for stan, error in posteriors.compare(posteriors.sites(name, half), name, other).items():
+    for stan, error in models.compare(models.sites(name, half), name, other).items():
         assert abs(error.mean) < 0.1 and abs(error.log_sd) < 0.1, stan
 
 
 def test_errors_are_in_sd_of_the_reference():
     theirs = np.array([-1.0, 1.0])
-    errors = posteriors.compare(
+    errors = models.compare(
         {"beta": np.array([[0.0, 1.0], [0.0, 5.0]])}, "any", {"beta[2]": theirs}
     )
     assert errors == {"beta[2]": (3.0, pytest.approx(np.log(2)))}
@@ -122,5 +122,5 @@ def test_multivariate_normal_is_that_of_numpyro(x64):
     factor = jax.random.normal(jax.random.key(0), (5, 6))
     y, covariance = factor[:, 5], factor[:, :5] @ factor[:, :5].T + jnp.eye(5)
     theirs = float(dist.MultivariateNormal(jnp.zeros(5), covariance).log_prob(y))
-    ours = float(posteriors.multivariate_normal(y, covariance))
+    ours = float(programs.multivariate_normal(y, covariance))
     assert ours == pytest.approx(theirs, rel=1e-12)

@@ -24,10 +24,11 @@ import jax
 import numpy as np
 import optax
 from experiments import write
-from optimal_gaussian import BUILD, Optimum, gap, moments, optimum, points, posteriors
+from optimal_gaussian import BUILD, Optimum, gap, moments, optimum, points
 
 import infer
 from infer.diagnostics import pareto_khat
+from infer.scoreboard import models
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 PAGE, LISTING = DOCS / "gaussian.md", DOCS / "gaussian_listing.md"
@@ -112,12 +113,12 @@ def measure(exact: infer.Target, best: Optimum, result: infer.Result) -> Fit:
 def fit(database: Path, name: str, method: Method, precision: str, start: int) -> Fit:
     with jax.enable_x64(precision == "float64"):
         algorithm, options = method()
-        target = posteriors.load(database, name)
+        target = models.load(database, name)
         with contextlib.redirect_stderr(io.StringIO()):
             result = infer.fit(target, algorithm, key=start, chains=1, progress=False, **options)
     best = optimum(database, name)
     with jax.enable_x64(True):
-        return measure(posteriors.load(database, name), best, result)
+        return measure(models.load(database, name), best, result)
 
 
 def recorded() -> Iterator[Fit]:
@@ -149,7 +150,7 @@ def table(rows: Sequence[Fit]) -> list[str]:
         "error, sd | worst log sd ratio | worst R | k-hat | gradients | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in posteriors.names():
+    for name in models.names():
         for method in dict.fromkeys(row["method"] for row in rows):
             mine = [r for r in rows if (r["posterior"], r["method"]) == (name, method)]
             if not mine:
@@ -182,7 +183,7 @@ def short(rows: Sequence[Fit]) -> str:
     names = list(dict.fromkeys(row["method"] for row in single))
     lines += ["Worst gap to the best Gaussian in nats, float32:", ""]
     lines += ["| posterior | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
-    for posterior in posteriors.names():
+    for posterior in models.names():
         cells = [posterior]
         for name in names:
             mine = [r for r in single if (r["posterior"], r["method"]) == (posterior, name)]
@@ -204,7 +205,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Gaussian methods against the best Gaussian.")
     parser.add_argument("--database", type=Path, default=os.environ.get("INFER_POSTERIORDB"))
     parser.add_argument("--methods", nargs="+", choices=methods(), default=list(methods()))
-    parser.add_argument("--posteriors", nargs="+", choices=posteriors.names())
+    parser.add_argument("--posteriors", nargs="+", choices=models.names())
     parser.add_argument("--only-print", action="store_true", help="leave the docs alone")
     return parser.parse_args()
 
@@ -218,7 +219,7 @@ def main() -> None:
     RECORD.parent.mkdir(exist_ok=True)
     wanted = [
         {"posterior": name, "method": method, "precision": precision, "start": start}
-        for name in given.posteriors or posteriors.names()
+        for name in given.posteriors or models.names()
         for method in given.methods
         for precision in PRECISIONS
         for start in range(plan(method, precision))

@@ -9,7 +9,6 @@ iteration, with no code of the methods that are measured against the result.
 
 import argparse
 import os
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +20,9 @@ import numpy as np
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-import posteriors  # noqa: E402
-
-import infer  # noqa: E402
-from infer.diagnostics import pareto_khat  # noqa: E402
+import infer
+from infer.diagnostics import pareto_khat
+from infer.scoreboard import models
 
 BUILD = Path(__file__).parent.parent.parent / "build"
 FIRST, LAST = 2**12, 2**16  # points, doubled until fresh ones agree
@@ -186,8 +183,8 @@ def optimum(database: Path, name: str) -> Optimum:
         stored = np.load(path)
         return Optimum(stored["mean"], stored["covariance"], float(stored["residual"]))
     with jax.enable_x64(True):
-        target = posteriors.load(database, name)
-        draws = posteriors.unconstrained(target, name, posteriors.reference(database, name))
+        target = models.load(database, name)
+        draws = models.unconstrained(target, name, models.reference(database, name))
         found = optimal_gaussian(target, draws)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial.npz")
@@ -221,13 +218,13 @@ def main() -> None:
         return
     print("| posterior | d | kappa | k-hat | its error | fresh residual | seconds |")
     print("|---|---|---|---|---|---|---|", flush=True)
-    for name in posteriors.names():
+    for name in models.names():
         clock = time.perf_counter()
         found = optimum(database, name)
         seconds = time.perf_counter() - clock
         kappa = np.linalg.cond(found.covariance)
         with jax.enable_x64(True):
-            tails = khat(posteriors.load(database, name), found)
+            tails = khat(models.load(database, name), found)
         error = tails.std(ddof=1) / np.sqrt(len(tails))
         print(
             f"| {name} | {len(found.mean)} | {kappa:.3g} | {tails.mean():.3f} | {error:.3f} "
