@@ -10,19 +10,12 @@ from pathlib import Path
 from infer.bridges.figures import require_pyplot
 from infer.scoreboard import record, runner
 from infer.scoreboard.case import Case, Group
-from infer.scoreboard.cases import cases
 from infer.scoreboard.figures import calibration, heat_map
-from infer.scoreboard.methods import methods
 from infer.scoreboard.record import Record, Settings
 from infer.scoreboard.report import markdown, write_csv
-from infer.scoreboard.work import Catalog
+from infer.scoreboard.work import catalog
 
 SLACK = 5, 300  # a pair may take so many budgets and seconds, compilation and all else included
-
-
-def catalog(database: Path | None) -> Catalog:
-    """All posteriors and methods; those of posteriordb where the folder is given."""
-    return Catalog(cases(database), methods())
 
 
 def parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from infer.scoreboard import peer, record
@@ -17,6 +18,7 @@ from infer.scoreboard.record import ERROR, Pair, Record, Settings
 from infer.scoreboard.work import Bench, Catalog
 
 FITS_PER_WORKER = 40  # then a new process, so that nothing that is never freed adds up
+START_SECONDS = 300  # to import and to name the cases
 LOG_SHOWN = 400  # characters of a dead worker's log
 
 # One thread per worker: several workers would otherwise wait for one another's threads.
@@ -56,7 +58,8 @@ def run(
     """Fit all pairs, and add the record of each to `out/records.jsonl` as soon as it is there.
 
     A worker that dies, or takes longer than `limit` seconds for a pair, leaves a record that says
-    so, and is replaced. Whatever ends this function ends the workers.
+    so, and is replaced; one that cannot even start is an error. Whatever ends this function ends
+    the workers.
 
     Args:
         wanted: posteriors and methods by name.
@@ -66,6 +69,9 @@ def run(
         workers: processes, >= 1.
         limit: seconds for a pair, compilation and all else included, > 0.
         tell: called with each record, after it was written.
+
+    Raises:
+        RuntimeError: if a worker does not start.
     """
     path = out / "records.jsonl"
     waiting, catalog = deque(wanted), make()
@@ -102,7 +108,7 @@ class _Worker:
         self._log = log
         self._limit = limit
         self._fits = 0
-        self._process: multiprocessing.process.BaseProcess | None = None
+        self._process: SpawnProcess | None = None
         self._connection: Connection | None = None
 
     @property
@@ -147,13 +153,13 @@ class _Worker:
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(theirs, *self._arguments), daemon=True)
+        process = context.Process(target=_work, args=(theirs, *self._arguments), daemon=True)
         # Ctrl-C is for us: the new process inherits that it is ignored, and what is set here.
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.environ.update(ONE_THREAD)
         try:
-            self._process.start()
+            process.start()
         finally:
             signal.signal(signal.SIGINT, handler)
             for name, value in before.items():
@@ -161,14 +167,26 @@ class _Worker:
                 if value is not None:
                     os.environ[name] = value
         theirs.close()
+        self._process = process
+        try:
+            ready = self._connection.poll(START_SECONDS) and self._connection.recv()
+        except (EOFError, OSError):
+            ready = False
+        if not ready:
+            self.end()
+            raise RuntimeError(f"a worker did not start; its log ends with: {self._said()}")
 
     def _death(self) -> str:
         assert self._process is not None
         self._process.join()
         code = self._process.exitcode
         self.end()
-        said = self._log.read_text("utf-8", errors="replace")[-LOG_SHOWN:].strip()
-        return f"the worker process ended with exit code {code}; its log ends with: {said}"
+        return f"the worker process ended with exit code {code}; its log ends with: {self._said()}"
+
+    def _said(self) -> str:
+        if not self._log.exists():
+            return "(no log)"
+        return self._log.read_text("utf-8", errors="replace")[-LOG_SHOWN:].strip()
 
 
 def _finished(busy: Sequence[_Worker]) -> list[_Worker]:
@@ -185,12 +203,13 @@ def _finished(busy: Sequence[_Worker]) -> list[_Worker]:
 def _work(
     connection: Connection, make: Callable[[], Catalog], settings: Settings, log: Path
 ) -> None:
-    """The life of a worker: a pair comes in, its record goes out, until the pipe is closed."""
+    """The life of a worker: after a sign that it is ready, a pair comes in, its record goes out."""
     with log.open("ab") as file:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
     bench = Bench(make(), settings)
+    connection.send(True)
     while True:
         try:
             pair = connection.recv()

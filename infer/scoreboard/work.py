@@ -5,6 +5,7 @@ import gc
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -21,8 +22,9 @@ from infer.result import Result
 from infer.run.loop import Progress
 from infer.scoreboard import peer
 from infer.scoreboard.case import Case
+from infer.scoreboard.cases import cases
 from infer.scoreboard.errors import Label, measure
-from infer.scoreboard.methods import Kind, Method
+from infer.scoreboard.methods import Kind, Method, methods
 from infer.scoreboard.record import ERROR, PEER, UNJUDGED, UNSUITED, Pair, Record, Settings
 from infer.verdict import LARGE
 
@@ -50,6 +52,11 @@ class Catalog:
             settings=settings,
             verdict=ERROR,
         )
+
+
+def catalog(database: Path | None) -> Catalog:
+    """All posteriors and methods; those of posteriordb where the folder is given."""
+    return Catalog(cases(database), methods())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +160,7 @@ def _draw(posterior: AbstractDistribution | AbstractGenerator, key: jax.Array) -
 def regressed(target: Target, z: np.ndarray, *, independent: bool) -> dict[str, float]:
     """The bounds of the score regression on draws (chains, draws, d); {} if it cannot be made."""
     chains, draws, d = z.shape
-    few = z[:, :: max(1, chains * draws // SCORED)]
+    few = z[:, :: max(1, -(-chains * draws // SCORED))]
     if few.shape[0] * few.shape[1] < d + 3:
         return {}
     regress: Callable = coordinate_regression if d > LARGE else score_regression
