@@ -38,10 +38,9 @@ def posteriordb(database: Path) -> list[Case]:
             f"{database} has no folder 'posteriors'; give the folder `posterior_database` of "
             "posteriordb: --posteriordb PATH/posterior_database"
         )
-    stored = [name for name in models.names() if models.stored(database, name)]
-    return [_case(database, name) for name in stored] + (
-        [_unordered(database)] if MIXTURE in stored else []
-    )
+    names = models.names(database)
+    unordered = [_unordered(database)] if MIXTURE in names else []
+    return [_case(database, name) for name in names] + unordered
 
 
 def _case(database: Path, name: str) -> Case:

@@ -125,9 +125,9 @@ def variational() -> list[Method]:
     plain = {
         "Laplace": infer.Laplace(),
         "Pathfinder": infer.Pathfinder(),
-        "FBGVI": infer.FBGVI(),
-        "NaturalGradientVI": infer.NaturalGradientVI(),
-        "BWGD": infer.BWGD(),
+        "FBGVI": infer.FBGVI(),  # pyright: ignore[reportCallIssue]
+        "NaturalGradientVI": infer.NaturalGradientVI(),  # pyright: ignore[reportCallIssue]
+        "BWGD": infer.BWGD(),  # pyright: ignore[reportCallIssue]
         "BaM": infer.BaM(),
         "GSM": infer.GSM(),
         "ProximalVI": infer.ProximalVI(),

@@ -15,94 +15,115 @@ import numpy as np
 
 from infer.bridges.numpyro import from_numpyro
 from infer.core.target import Target
-from infer.scoreboard import programs
+from infer.scoreboard import inputs, programs
 
-Data = Mapping[str, Any]
 Draws = Mapping[str, np.ndarray]
-
-
-def _array(data: Data, name: str) -> np.ndarray:
-    return np.asarray(data[name], float)
-
-
-def _number(data: Data, name: str) -> float:
-    """A scalar; the database stores some as lists of one."""
-    return float(np.asarray(data[name], float).reshape(()))
-
-
-def _arrays(*names: str) -> Callable[[Data], tuple]:
-    return lambda data: tuple(_array(data, name) for name in names)
-
-
-def _with_ones(*columns: np.ndarray) -> np.ndarray:
-    return np.column_stack([np.ones(len(columns[0])), *columns])
-
-
-def _earnings(data: Data) -> tuple:
-    return _with_ones(_array(data, "height")), np.log(_array(data, "earn"))
-
-
-def _lagged(data: Data) -> tuple:
-    y, lags = _array(data, "y"), int(_number(data, "K"))
-    before = [y[lags - k : len(y) - k] for k in range(1, lags + 1)]
-    return np.column_stack(before), y[lags:]
-
-
-def _mesquite(data: Data) -> tuple:
-    volume = _array(data, "diam1") * _array(data, "diam2") * _array(data, "canopy_height")
-    return _with_ones(np.log(volume)), np.log(_array(data, "weight"))
-
-
-def _election(data: Data) -> tuple:
-    age = _array(data, "age_discrete")
-    columns = [_array(data, "real_ideo"), _array(data, "race_adj")]
-    columns += [(age == group).astype(float) for group in (2, 3, 4)]
-    columns += [_array(data, name) for name in ("educ1", "gender", "income")]
-    return _with_ones(*columns), _array(data, "partyid7")
-
-
-def _garch(data: Data) -> tuple:
-    return _array(data, "y"), _number(data, "sigma1")
-
-
-def _kilpisjarvi(data: Data) -> tuple:
-    priors = [
-        np.array([_number(data, f"pmu{name}"), _number(data, f"ps{name}")])
-        for name in ("alpha", "beta")
-    ]
-    return _array(data, "x"), _array(data, "y"), *priors
 
 
 class Posterior(NamedTuple):
     """A model, and what makes its arguments from the data."""
 
     model: Callable
-    arguments: Callable[[Data], tuple]
+    arguments: Callable[[inputs.Data], tuple]
 
 
-_SCHOOLS = _arrays("sigma", "y")
-POSTERIORS = {
+_SCHOOLS = inputs.arrays("sigma", "y")
+_LOG_EARN, _HEIGHT, _MALE = inputs.log("earn"), inputs.value("height"), inputs.value("male")
+_SCORE, _HS, _IQ = (inputs.value(name) for name in ("kid_score", "mom_hs", "mom_iq"))
+_WEIGHT, _GROUP = inputs.log("weight"), inputs.value("group")
+_VOLUME, _AREA = inputs.log("diam1", "diam2", "canopy_height"), inputs.log("diam1", "diam2")
+_SHAPE = inputs.minus(inputs.log("diam1"), inputs.log("diam2"))
+_SIZES = ("diam1", "diam2", "canopy_height", "total_height", "density")
+_ELECTION = inputs.linear(
+    inputs.value("partyid7"),
+    inputs.value("real_ideo"),
+    inputs.value("race_adj"),
+    *(inputs.equal("age_discrete", group) for group in (2, 3, 4)),
+    *(inputs.value(name) for name in ("educ1", "gender", "income")),
+)
+
+
+def _interaction(y: inputs.Column, first: inputs.Column, second: inputs.Column) -> Callable:
+    return inputs.linear(y, first, second, inputs.times(first, second))
+
+
+# Linear regressions with flat priors, those of the sd included.
+FLAT = {
+    "earnings-earn_height": inputs.linear(inputs.value("earn"), _HEIGHT),
+    "earnings-log10earn_height": inputs.linear(inputs.log10("earn"), _HEIGHT),
+    "earnings-logearn_height": inputs.linear(_LOG_EARN, _HEIGHT),
+    "earnings-logearn_height_male": inputs.linear(_LOG_EARN, _HEIGHT, _MALE),
+    "earnings-logearn_interaction": _interaction(_LOG_EARN, _HEIGHT, _MALE),
+    "earnings-logearn_interaction_z": _interaction(_LOG_EARN, inputs.in_sds(_HEIGHT), _MALE),
+    "earnings-logearn_logheight_male": inputs.linear(_LOG_EARN, inputs.log("height"), _MALE),
+    "kidiq_with_mom_work-kidscore_interaction_c": _interaction(
+        _SCORE, inputs.from_mean(_HS), inputs.from_mean(_IQ)
+    ),
+    "kidiq_with_mom_work-kidscore_interaction_c2": _interaction(
+        _SCORE, inputs.shifted(_HS, 0.5), inputs.shifted(_IQ, 100.0)
+    ),
+    "kidiq_with_mom_work-kidscore_interaction_z": _interaction(
+        _SCORE, inputs.in_sds(_HS, 2), inputs.in_sds(_IQ, 2)
+    ),
+    "kidiq_with_mom_work-kidscore_mom_work": inputs.linear(
+        _SCORE, *(inputs.equal("mom_work", level) for level in (2, 3, 4))
+    ),
+    "mesquite-mesquite": inputs.linear(
+        inputs.value("weight"), *(inputs.value(name) for name in _SIZES), _GROUP
+    ),
+    "mesquite-logmesquite": inputs.linear(_WEIGHT, *(inputs.log(name) for name in _SIZES), _GROUP),
+    "mesquite-logmesquite_logvolume": inputs.linear(_WEIGHT, _VOLUME),
+    "mesquite-logmesquite_logva": inputs.linear(_WEIGHT, _VOLUME, _AREA, _GROUP),
+    "mesquite-logmesquite_logvas": inputs.linear(
+        _WEIGHT, _VOLUME, _AREA, _SHAPE, *(inputs.log(name) for name in _SIZES[3:]), _GROUP
+    ),
+    "mesquite-logmesquite_logvash": inputs.linear(
+        _WEIGHT, _VOLUME, _AREA, _SHAPE, inputs.log("total_height"), _GROUP
+    ),
+} | {f"nes{year}-nes": _ELECTION for year in range(1972, 2001, 4)}
+
+# The same with a half-Cauchy prior of the sd.
+HALF_CAUCHY = {
+    "kidiq-kidscore_momhs": inputs.linear(_SCORE, _HS),
+    "kidiq-kidscore_momhsiq": inputs.linear(_SCORE, _HS, _IQ),
+    "kidiq-kidscore_interaction": _interaction(_SCORE, _HS, _IQ),
+}
+
+OTHERS = {
     "eight_schools-eight_schools_noncentered": Posterior(
         programs.eight_schools_noncentered, _SCHOOLS
     ),
     "eight_schools-eight_schools_centered": Posterior(programs.eight_schools_centered, _SCHOOLS),
-    "kidiq-kidscore_momiq": Posterior(programs.kidscore, _arrays("mom_iq", "kid_score")),
-    "earnings-logearn_height": Posterior(programs.flat_regression, _earnings),
-    "arK-arK": Posterior(programs.autoregression, _lagged),
-    "mesquite-logmesquite_logvolume": Posterior(programs.flat_regression, _mesquite),
-    "sblri-blr": Posterior(programs.normal_regression, _arrays("X", "y")),
-    "nes2000-nes": Posterior(programs.flat_regression, _election),
-    "gp_pois_regr-gp_regr": Posterior(programs.gaussian_process, _arrays("x", "y")),
-    "garch-garch11": Posterior(programs.garch, _garch),
-    "hmm_example-hmm_example": Posterior(programs.hidden_markov, _arrays("y")),
-    "low_dim_gauss_mix-low_dim_gauss_mix": Posterior(programs.mixture, _arrays("y")),
-    "kilpisjarvi_mod-kilpisjarvi": Posterior(programs.kilpisjarvi, _kilpisjarvi),
+    "kidiq-kidscore_momiq": Posterior(programs.kidscore, inputs.arrays("mom_iq", "kid_score")),
+    "arK-arK": Posterior(programs.autoregression, inputs.lagged),
+    "arma-arma11": Posterior(programs.moving_average, inputs.arrays("y")),
+    "sblri-blr": Posterior(programs.normal_regression, inputs.arrays("X", "y")),
+    "sblrc-blr": Posterior(programs.normal_regression, inputs.arrays("X", "y")),
+    "diamonds-diamonds": Posterior(programs.diamonds, inputs.diamonds),
+    "gp_pois_regr-gp_regr": Posterior(programs.gaussian_process, inputs.arrays("x", "y")),
+    "garch-garch11": Posterior(programs.garch, inputs.garch),
+    "hmm_example-hmm_example": Posterior(programs.hidden_markov, inputs.arrays("y")),
+    "low_dim_gauss_mix-low_dim_gauss_mix": Posterior(programs.mixture, inputs.arrays("y")),
+    "kilpisjarvi_mod-kilpisjarvi": Posterior(programs.kilpisjarvi, inputs.kilpisjarvi),
+    "wells_data-wells_dist": Posterior(
+        programs.flat_logistic, inputs.linear(inputs.value("switched"), inputs.value("dist"))
+    ),
+    "nes_logit_data-nes_logit_model": Posterior(
+        programs.election_logistic, inputs.arrays("income", "vote")
+    ),
+    "dogs-dogs": Posterior(programs.wide_logistic, inputs.dogs),
 }
 
+POSTERIORS = (
+    OTHERS
+    | {name: Posterior(programs.flat_regression, make) for name, make in FLAT.items()}
+    | {name: Posterior(programs.cauchy_regression, make) for name, make in HALF_CAUCHY.items()}
+)
 
-def names() -> list[str]:
-    """The posteriors, by the names they have in the database."""
-    return list(POSTERIORS)
+
+def names(database: Path) -> list[str]:
+    """The posteriors that we have a model of and this database has whole, by its names."""
+    return [name for name in POSTERIORS if stored(database, name)]
 
 
 def _read(folder: Path, name: str) -> Any:

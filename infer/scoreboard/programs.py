@@ -59,6 +59,59 @@ def flat_regression(columns, y):
     sample("y", dist.Normal(columns @ beta, sigma), obs=y)
 
 
+def cauchy_regression(columns, y):
+    """A linear regression with flat priors of the coefficients, a half-Cauchy one of the sd."""
+    sigma = sample("sigma", dist.HalfCauchy(2.5))
+    beta = sample("beta", flat((columns.shape[1],)))
+    sample("y", dist.Normal(columns @ beta, sigma), obs=y)
+
+
+def diamonds(columns, y):
+    """A linear regression on centered columns, with weak priors."""
+    with numpyro.plate("column", columns.shape[1]):
+        b = sample("b", dist.Normal(0.0, 1.0))
+    intercept = sample("Intercept", dist.StudentT(3.0, 8.0, 10.0))
+    sigma = sample("sigma", dist.ImproperUniform(constraints.positive, (), ()))
+    numpyro.factor("prior", dist.StudentT(3.0, 0.0, 10.0).log_prob(sigma))
+    sample("y", dist.Normal(intercept + columns @ b, sigma), obs=y)
+
+
+def flat_logistic(columns, y):
+    """A logistic regression with flat priors."""
+    beta = sample("beta", flat((columns.shape[1],)))
+    sample("y", dist.Bernoulli(logits=columns @ beta), obs=y)
+
+
+def wide_logistic(columns, y):
+    """A logistic regression with priors of sd 100."""
+    with numpyro.plate("column", columns.shape[1]):
+        beta = sample("beta", dist.Normal(0.0, 100.0))
+    sample("y", dist.Bernoulli(logits=columns @ beta), obs=y)
+
+
+def election_logistic(income, vote):
+    """A logistic regression on one covariate, with flat priors."""
+    alpha, beta = sample("alpha", flat()), sample("beta", flat((1,)))
+    sample("vote", dist.Bernoulli(logits=alpha + beta[0] * income), obs=vote)
+
+
+def moving_average(y):
+    """A series that follows its last value and its last error, the one before all being zero."""
+    mu = sample("mu", dist.Normal(0.0, 10.0))
+    phi = sample("phi", dist.Normal(0.0, 2.0))
+    theta = sample("theta", dist.Normal(0.0, 2.0))
+    sigma = sample("sigma", dist.HalfCauchy(2.5))
+
+    def step(carry, new):
+        old, error = carry
+        error = new - (mu + phi * old + theta * error)
+        return (new, error), error
+
+    # Before the first value the series is at its mean coefficient, as in the database.
+    _, errors = jax.lax.scan(step, (mu, jnp.zeros_like(mu)), y)
+    numpyro.factor("likelihood", jnp.sum(dist.Normal(0.0, sigma).log_prob(errors)))
+
+
 def autoregression(before, y):
     """Column k of `before` is the series k + 1 steps earlier."""
     alpha = sample("alpha", dist.Normal(0.0, 10.0))

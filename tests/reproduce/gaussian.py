@@ -150,7 +150,7 @@ def table(rows: Sequence[Fit]) -> list[str]:
         "error, sd | worst log sd ratio | worst R | k-hat | gradients | seconds |",
         "|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for name in models.names():
+    for name in dict.fromkeys(row["posterior"] for row in rows):
         for method in dict.fromkeys(row["method"] for row in rows):
             mine = [r for r in rows if (r["posterior"], r["method"]) == (name, method)]
             if not mine:
@@ -183,7 +183,7 @@ def short(rows: Sequence[Fit]) -> str:
     names = list(dict.fromkeys(row["method"] for row in single))
     lines += ["Worst gap to the best Gaussian in nats, float32:", ""]
     lines += ["| posterior | " + " | ".join(names) + " |", "|" + "---|" * (len(names) + 1)]
-    for posterior in models.names():
+    for posterior in dict.fromkeys(row["posterior"] for row in single):
         cells = [posterior]
         for name in names:
             mine = [r for r in single if (r["posterior"], r["method"]) == (posterior, name)]
@@ -205,7 +205,7 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Gaussian methods against the best Gaussian.")
     parser.add_argument("--database", type=Path, default=os.environ.get("INFER_POSTERIORDB"))
     parser.add_argument("--methods", nargs="+", choices=methods(), default=list(methods()))
-    parser.add_argument("--posteriors", nargs="+", choices=models.names())
+    parser.add_argument("--posteriors", nargs="+", choices=models.POSTERIORS)
     parser.add_argument("--only-print", action="store_true", help="leave the docs alone")
     return parser.parse_args()
 
@@ -219,7 +219,7 @@ def main() -> None:
     RECORD.parent.mkdir(exist_ok=True)
     wanted = [
         {"posterior": name, "method": method, "precision": precision, "start": start}
-        for name in given.posteriors or models.names()
+        for name in given.posteriors or models.names(Path(given.database))
         for method in given.methods
         for precision in PRECISIONS
         for start in range(plan(method, precision))

@@ -218,7 +218,7 @@ def main() -> None:
         return
     print("| posterior | d | kappa | k-hat | its error | fresh residual | seconds |")
     print("|---|---|---|---|---|---|---|", flush=True)
-    for name in models.names():
+    for name in models.names(database):
         clock = time.perf_counter()
         found = optimum(database, name)
         seconds = time.perf_counter() - clock
