@@ -18,7 +18,7 @@ from infer.scoreboard.record import ERROR, Pair, Record, Settings
 from infer.scoreboard.work import Bench, Catalog
 
 FITS_PER_WORKER = 40  # then a new process, so that nothing that is never freed adds up
-START_SECONDS = 300  # to import and to name the cases
+START_SECONDS = 600  # to import and to name the cases
 LOG_SHOWN = 400  # characters of a dead worker's log
 
 # One thread per worker: several workers would otherwise wait for one another's threads.
@@ -178,7 +178,7 @@ class _Worker:
 
     def _death(self) -> str:
         assert self._process is not None
-        self._process.join()
+        self._process.join(10)
         code = self._process.exitcode
         self.end()
         return f"the worker process ended with exit code {code}; its log ends with: {self._said()}"
