@@ -15,7 +15,7 @@ _COLUMNS = 4
 _BINS = 512
 
 
-def _pyplot(what: str) -> Any:
+def require_pyplot(what: str) -> Any:
     """The module of matplotlib, or an error that says how to get it."""
     try:
         from matplotlib import pyplot
@@ -32,7 +32,7 @@ def marginals(
     The axes fit the results with the best verdict; others widen them threefold at most, and are
     cut where they reach beyond.
     """
-    pyplot = _pyplot("plot_comparison")
+    pyplot = require_pyplot("plot_comparison")
     scalars = list(next(iter(samples.values())))
     shown = scalars[:most]
     columns = min(_COLUMNS, len(shown))
@@ -84,7 +84,7 @@ def lines(
     series: Mapping[str, Sequence[tuple[float, float]]], title: str, x_label: str, y_label: str
 ) -> "Figure":
     """Points (x, y) of several series joined by lines, both axes logarithmic."""
-    pyplot = _pyplot("plot")
+    pyplot = require_pyplot("plot")
     figure, ax = pyplot.subplots(figsize=(5, 3.4), layout="constrained")
     places = sorted({x for points in series.values() for x, _ in points})
     for i, (name, points) in enumerate(series.items()):
@@ -100,7 +100,7 @@ def lines(
 
 def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> "Figure":
     """Rows of small images, each with its name on the left; gray from 0 to the largest value."""
-    pyplot = _pyplot("plot")
+    pyplot = require_pyplot("plot")
     columns = max(len(images) for images in rows.values())
     figure, axes = pyplot.subplots(
         len(rows),
@@ -121,7 +121,7 @@ def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> "Figur
 
 def scatter(z: np.ndarray, labels: np.ndarray | None, names: tuple[str, str]) -> "Figure":
     """Points in a plane; where there are labels, these in the place of dots."""
-    pyplot = _pyplot("plot")
+    pyplot = require_pyplot("plot")
     figure, ax = pyplot.subplots(figsize=(5, 4.6), layout="constrained")
     if labels is None:
         ax.plot(*z.T, ".", color=_COLORS[0], markersize=3)
