@@ -67,7 +67,7 @@ def shifted(column: Column, by: float) -> Column:
     return lambda data: column(data) - by
 
 
-def in_sds(column: Column, n: float = 1.0) -> Column:
+def in_sds(column: Column, n: float | int = 1) -> Column:
     """A column minus its mean, in units of n sample standard deviations."""
     return lambda data: from_mean(column)(data) / (n * column(data).std(ddof=1))
 

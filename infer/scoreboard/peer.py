@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 from numpyro.infer import MCMC
@@ -67,6 +68,7 @@ def run(model: Callable[..., Any], arguments: tuple, target: Target, settings: S
         mcmc.run(key, *arguments, extra_fields=("num_steps",))
         return mcmc.get_samples(group_by_chain=True), mcmc.get_extra_fields()["num_steps"]
 
+    arguments = jax.tree.map(jnp.asarray, arguments)  # as `infer.from_numpyro` does
     clock = time.perf_counter()
     compiled = jax.jit(whole).lower(as_key(settings.key)).compile()
     compile_seconds = time.perf_counter() - clock
