@@ -157,7 +157,8 @@ class _Worker:
         # Ctrl-C is for us: the new process inherits that it is ignored, and what is set here.
         before = {name: os.environ.get(name) for name in ONE_THREAD}
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        os.environ.update(ONE_THREAD)
+        flags = f"{ONE_THREAD['XLA_FLAGS']} {os.environ.get('XLA_FLAGS', '')}".strip()
+        os.environ.update(ONE_THREAD | {"XLA_FLAGS": flags})
         try:
             process.start()
         finally:
