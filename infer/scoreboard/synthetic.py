@@ -188,7 +188,7 @@ def many_well(d: int = 8) -> Case:
 
     def draw(rng: np.random.Generator) -> np.ndarray:
         x = rng.standard_normal((DRAWS, d))
-        x[:, ::2] = on_grid(rng, well, -4, 4, (DRAWS, d // 2))
+        x[:, ::2] = on_grid(rng, well, -4.0, 4.0, (DRAWS, d // 2))
         return x
 
     return on_reals(f"many wells, d = {d}", d, log_density, draw, MODES)
