@@ -25,11 +25,12 @@ from infer.core.algorithm import (
 from infer.core.composite import check_composite
 from infer.core.data import Data
 from infer.core.keys import Use, address, as_key
+from infer.core.outcome import Outcome
 from infer.core.problem import AbstractProblem
 from infer.core.target import Target
 from infer.core.types import PRNGKey
 from infer.judgement import conclude
-from infer.planning import at_least_one, check_thin, plan_run
+from infer.planning import at_least_one, check_addresses, check_thin, plan_run
 from infer.result import Result
 from infer.run.checkpoint import (
     Checkpointer,
@@ -41,10 +42,11 @@ from infer.run.checkpoint import (
     unpack,
 )
 from infer.run.chunk import carry_on
+from infer.run.interrupt import CtrlC
 from infer.run.layout import lay_out
 from infer.run.loop import Callback, Plan, Trail, run, start
 from infer.run.progress import ProgressBar
-from infer.run.store import read
+from infer.run.store import check_writable, read
 from infer.starts import fold_in_chains, starting_points
 
 DEFAULT_DRAWS = 1000
@@ -172,6 +174,8 @@ def fit(
     particles = isinstance(algorithm, AbstractApproximator) and algorithm.particles
     if isinstance(problem, Target) and not particles:
         _warn_if_tiny_on_gpu(problem, n_chains)
+    if checkpoint is not None:
+        check_writable(checkpoint)
     keys = fold_in_chains(address(run_key, Use.RUN), n_chains)
     meta = _meta(problem, algorithm, run_key, n_chains, plan)
     if resume is not None:
@@ -215,7 +219,10 @@ def extend(
     if result.problem is None or result.algorithm is None:
         raise ValueError("extend needs infer.load(path, target, algorithm).")
     at_least_one("steps", steps)
+    if checkpoint is not None:
+        check_writable(checkpoint)
     total = result.trail.taken + steps
+    check_addresses(result.plan.warmup, total)
     plan = dataclasses.replace(
         result.plan, steps=total, chunk=chunk, max_seconds=max_seconds, early=False
     )
@@ -247,26 +254,40 @@ def _go(
 ) -> Result | AmortizedResult:
     savers = [callback for callback in callbacks if isinstance(callback, Checkpointer)]
     try:
-        with ProgressBar(type(algorithm).__name__, progress) as bar:
-            outcome = run(algorithm, problem, keys, trail, plan, [bar, *callbacks])
+        with ProgressBar(type(algorithm).__name__, progress) as bar, CtrlC() as ctrl_c:
+            try:
+                outcome = run(algorithm, problem, keys, trail, plan, [bar, *callbacks, ctrl_c])
+            finally:
+                for saver in savers:
+                    saver.save(trail)
+            if ctrl_c.insisted:
+                raise KeyboardInterrupt
+            result = _concluded(problem, algorithm, key, plan, trail, outcome, draws)
     except Exception as error:
         for saver in savers:
-            saver.save(trail)
-            error.add_note(f"The run until step {trail.taken} is kept: resume={str(saver.path)!r}.")
+            error.add_note(f"The run failed; {saver.kept()}")
         raise
-    for saver in savers:
-        saver.save(trail)
-    if isinstance(algorithm, AbstractAmortizer):
-        assert isinstance(problem, Data)
-        result = conclude_amortized(problem, algorithm, key, plan, trail, outcome)
-    else:
-        assert isinstance(problem, Target)
-        draws = DEFAULT_DRAWS if draws is None else draws
-        result = conclude(problem, algorithm, key, plan, trail, outcome, draws)
     if result.verdict.status != "ok":
         console = Console(stderr=True, soft_wrap=True)
         console.print(f"{type(algorithm).__name__} {result.verdict}", markup=False, highlight=False)
     return result
+
+
+def _concluded(
+    problem: Target | Data,
+    algorithm: Algorithm,
+    key: PRNGKey,
+    plan: Plan,
+    trail: Trail,
+    outcome: Outcome,
+    draws: int | None,
+) -> Result | AmortizedResult:
+    if isinstance(algorithm, AbstractAmortizer):
+        assert isinstance(problem, Data)
+        return conclude_amortized(problem, algorithm, key, plan, trail, outcome)
+    assert isinstance(problem, Target)
+    draws = DEFAULT_DRAWS if draws is None else draws
+    return conclude(problem, algorithm, key, plan, trail, outcome, draws)
 
 
 def _check_kind(problem: Any, algorithm: Any) -> None:
