@@ -115,6 +115,7 @@ def fit(
 ) -> Result | AmortizedResult:
     """Fit a problem with an algorithm and return draws, history and a verdict.
 
+    Ctrl-C ends a run after its chunk with the result of the steps until then; a second one raises.
     Step i of chain c uses the key `fold_in(fold_in(key, c), i)`, so neither chunk size, progress,
     total steps nor resuming changes a bit of the answer.
 
@@ -139,7 +140,7 @@ def fit(
         progress: show a bar where standard error is a terminal. Never changes the answer.
         callbacks: called with a `Progress` after every chunk; one that returns something true
             ends the run.
-        checkpoint: file to keep up to date while running.
+        checkpoint: file to keep up to date while running, in at most a tenth of the time.
         resume: file of an earlier run of the same target, algorithm and key, to carry on.
         on_nonfinite: "stop" halts a chain at its first step that is not finite, keeping its last
             finite state; "skip" refuses such steps and goes on. Both are counted in the outcome.
@@ -155,6 +156,9 @@ def fit(
 
     Raises:
         TypeError, ValueError: for wrong use, before anything is compiled, with what to write.
+        OSError: where `checkpoint` cannot be written, before anything is compiled; one that
+            cannot be written later is warned of, and the run goes on.
+        MemoryError: where the run cannot fit into memory, before its first step, with what to set.
     """
     run_key = as_key(key)
     _check_kind(problem, algorithm)
@@ -253,24 +257,26 @@ def _go(
     callbacks: Sequence[Callback],
 ) -> Result | AmortizedResult:
     savers = [callback for callback in callbacks if isinstance(callback, Checkpointer)]
-    try:
-        with ProgressBar(type(algorithm).__name__, progress) as bar, CtrlC() as ctrl_c:
+    with CtrlC() as ctrl_c:
+        try:
             try:
-                outcome = run(algorithm, problem, keys, trail, plan, [bar, *callbacks, ctrl_c])
+                with ProgressBar(type(algorithm).__name__, progress) as bar:
+                    outcome = run(algorithm, problem, keys, trail, plan, [bar, *callbacks, ctrl_c])
             finally:
                 for saver in savers:
                     saver.save(trail)
             if ctrl_c.insisted:
                 raise KeyboardInterrupt
             result = _concluded(problem, algorithm, key, plan, trail, outcome, draws)
-    except Exception as error:
-        for saver in savers:
-            error.add_note(f"The run failed; {saver.kept()}")
-        raise
-    if result.verdict.status != "ok":
-        console = Console(stderr=True, soft_wrap=True)
-        console.print(f"{type(algorithm).__name__} {result.verdict}", markup=False, highlight=False)
-    return result
+        except Exception as error:
+            for saver in savers:
+                error.add_note(f"The run failed; {saver.kept()}")
+            raise
+        if result.verdict.status != "ok":
+            console = Console(stderr=True, soft_wrap=True)
+            told = f"{type(algorithm).__name__} {result.verdict}"
+            console.print(told, markup=False, highlight=False)
+        return result
 
 
 def _concluded(

@@ -101,6 +101,7 @@ def test_a_run_that_does_not_fit_is_refused_before_its_first_step(monkeypatch):
     most = 10**9 // (2 * row)
     with pytest.raises(MemoryError, match="MALA needs 2.* GB of main memory, of which 1 GB") as e:
         fit(steps=2 * most, **options)
+    assert not began
     for advice in ("fewer chains=", f"chunk= (now {CHUNK})", "a greater thin="):
         assert advice in str(e.value)
     steps = 1000 * (most // 400)
@@ -113,10 +114,8 @@ def test_a_chunk_that_does_not_fit_on_a_device_is_refused(monkeypatch):
     real = infer.run.memory.check_memory
     devices = [Card(10**6, 0), Card(10**6, 10**6 - 100)]
 
-    def check(need, algorithm, carry, chunk):
-        sharded = dataclasses.make_dataclass("Sharding", ["device_set"])(devices)
-        alive = dataclasses.make_dataclass("Alive", ["sharding"])(sharded)
-        real(need, algorithm, dataclasses.make_dataclass("Carry", ["alive"])(alive), chunk)
+    def check(need, here, *rest):
+        real(need, devices, *rest)
 
     monkeypatch.setattr(infer.run.loop, "check_memory", check)
     with pytest.raises(MemoryError, match="of memory of Card.*, of which 100 B are free"):

@@ -1,5 +1,6 @@
 """No fault of the machine loses work: kills, full disks, damaged files, two writers, Ctrl-C."""
 
+import hashlib
 import os
 import resource
 import shutil
@@ -91,7 +92,7 @@ def test_killed_again_and_again_it_is_one_run(kills, tmp_path):
         command = [sys.executable, "-c", LIFE, str(Path(__file__).parent), str(path), str(steps)]
         child = subprocess.Popen(
             command,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])},
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -213,13 +214,13 @@ def test_a_real_disk(option, message, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert message in done.stderr and "run.infer" in done.stderr
+    assert message in done.stderr
     if option == "rw":
         write(tmp_path / "same", {"x": np.ones(4000)}, {})
-        same = subprocess.run(["sha256sum"], stdin=open(tmp_path / "same"), capture_output=True)
-        assert done.stdout.split("\n")[:2] == ["run.infer", same.stdout.decode().strip()]
+        digest = hashlib.sha256((tmp_path / "same").read_bytes()).hexdigest()
+        assert done.stdout.split("\n")[:2] == ["run.infer", f"{digest}  -"]
     else:
-        assert "cannot be written" in done.stderr
+        assert f"cannot be written ({message})" in done.stderr and "run.infer" in done.stderr
 
 
 # Files ----------------------------------------------------------------------------------------
@@ -301,43 +302,59 @@ def test_what_killed_writers_left_is_swept_and_nothing_else(tmp_path):
 # Ctrl-C ---------------------------------------------------------------------------------------
 
 
-def pressed(presses, delay, **options):
-    """Fit while Ctrl-C is pressed, the first time after a delay; its result, or None."""
-    stopped = threading.Event()
+class Pressed:
+    """Ctrl-C after a delay, once.
 
-    def press():
-        stopped.wait(delay)
-        for _ in range(presses):
-            if not stopped.is_set():
-                os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(0.001)
+    Outside of a run Python's own handler would raise. Here it does so only before the first chunk;
+    what comes later than the end of `fit` is counted instead, so that it cannot hit the test.
+    """
 
-    thread = threading.Thread(target=press)
-    try:
-        thread.start()
-        return fit(**options)
-    except KeyboardInterrupt:
-        return None
-    finally:
-        stopped.set()
-        thread.join()
+    def __init__(self, delay):
+        self.delay, self.over = delay, threading.Event()
+        self.began = self.late = False
+        self.thread = threading.Thread(target=self.press)
+
+    def press(self):
+        if not self.over.wait(self.delay):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def outside(self, number, frame):
+        self.late = self.began
+        if not self.began:
+            raise KeyboardInterrupt
+
+    def slowly(self, progress):
+        self.began = True
+        time.sleep(0.01)
+
+    def fit(self):
+        """The result of a run, None if there was none yet."""
+        try:
+            self.thread.start()
+            return fit(callbacks=[self.slowly])
+        except KeyboardInterrupt:
+            return None
+        finally:
+            self.began = True
+            self.over.set()
+            self.thread.join()
 
 
 @pytest.mark.parametrize("times", [12, pytest.param(300, marks=pytest.mark.slow)])
-def test_ctrl_c_at_any_moment_returns_what_there_is(times):
+def test_ctrl_c_at_any_moment_returns_what_there_is(times, monkeypatch):
     """Before the run there is nothing yet; from its first chunk on nothing is lost."""
     whole()
-    rng, endings = np.random.default_rng(times), []
+    rng, endings, late = np.random.default_rng(times), [], 0
     for _ in range(times):
-        began = []
-
-        def slowly(progress, began=began):
-            began.append(progress)
-            time.sleep(0.01)
-
-        result = pressed(1, rng.uniform(0, 0.3), callbacks=[slowly])
+        press = Pressed(rng.uniform(0, 0.3))
+        outside = press.outside
+        with monkeypatch.context() as patch:
+            patch.setattr(signal, "default_int_handler", outside)
+            before = signal.signal(signal.SIGINT, outside)
+            result = press.fit()
+            assert signal.signal(signal.SIGINT, before) is outside
+        late += press.late
         if result is None:
-            assert not began
             continue
         endings.append(result.outcome.ending)
         assert endings[-1] in (infer.Ending.INTERRUPTED, infer.Ending.FINISHED)
@@ -346,8 +363,8 @@ def test_ctrl_c_at_any_moment_returns_what_there_is(times):
         np.testing.assert_array_equal(result.z, whole().z[:, :taken])
         if 0 < taken < STEPS:
             assert_same(result.extend(steps=STEPS - taken, progress=False), whole())
-    assert infer.Ending.INTERRUPTED in endings
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert endings.count(infer.Ending.INTERRUPTED) > times / 4
+    assert late <= times / 10
 
 
 def test_ctrl_c_twice_ends_at_once_and_the_checkpoint_is_kept(tmp_path):
@@ -363,7 +380,7 @@ def test_ctrl_c_twice_ends_at_once_and_the_checkpoint_is_kept(tmp_path):
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         fit(callbacks=[press_twice], checkpoint=path)
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 50
     assert read(path)[1]["trail"]["taken"] == 20
     assert_same(fit(resume=path), whole())
 
@@ -414,7 +431,7 @@ def test_a_run_that_took_no_step_leaves_an_older_checkpoint_alone(tmp_path, monk
 
 def test_a_verdict_that_fails_leaves_the_run_in_its_checkpoint(tmp_path, monkeypatch):
     path = tmp_path / "run.infer"
-    monkeypatch.setattr(infer.fit, "conclude", fails)
+    monkeypatch.setattr(sys.modules["infer.fit"], "conclude", fails)
     with pytest.raises(RuntimeError, match="the driver is gone") as error:
         fit(checkpoint=path)
     assert f"its first {WARMUP + STEPS} iterations" in error.value.__notes__[0]

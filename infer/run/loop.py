@@ -156,7 +156,8 @@ def _prepare(
         arguments = (algorithm, problem, keys, trail.carry, schedule, rows, warming)
         program = max(program, program_bytes(ahead(*arguments)))
     store = row_bytes(algorithm, trail.carry) * (phases[False] + plan.steps) // plan.thin
-    check_memory(Need(program, store), algorithm, trail.carry, rows)
+    devices = list(trail.carry.alive.sharding.device_set)
+    check_memory(Need(program, store), devices, algorithm, rows)
     trail.compile_seconds += time.perf_counter() - clock
 
 
@@ -233,7 +234,7 @@ def _phase(
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if not ran_out(error):
                 raise
-            if warming or rows * row_bytes(algorithm, trail.carry) < HELPS:
+            if warming or rows == 1 or rows * row_bytes(algorithm, trail.carry) < HELPS:
                 tell(algorithm, rows, done, error)
                 return Ending.OUT_OF_MEMORY
             rows, new = rows // 2, True  # another program, the same steps

@@ -44,9 +44,8 @@ def row_bytes(algorithm: Algorithm, carry: Carry) -> int:
     return sum(shape.size * shape.dtype.itemsize for shape in shapes)
 
 
-def check_memory(need: Need, algorithm: Algorithm, carry: Carry, chunk: int) -> None:
+def check_memory(need: Need, devices: list[Any], algorithm: Algorithm, chunk: int) -> None:
     """Raise `MemoryError` where a run cannot fit, with what to set; silent where nobody knows."""
-    devices = list(carry.alive.sharding.device_set)
     cpu = devices[0].platform == "cpu"
     on_host = need.store + (need.program * len(devices) if cpu else 0)
     free = free_on_host()

@@ -50,9 +50,11 @@ def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise the `OSError` that writing to `path` would end with, as far as it is known already."""
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.parent.exists() and not path.parent.is_dir():
+            raise OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        path.parent.mkdir(parents=True, exist_ok=True)
         probe = _beside(path)
         probe.touch()
         probe.unlink()
