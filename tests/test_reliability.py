@@ -425,7 +425,7 @@ def test_a_run_that_took_no_step_leaves_an_older_checkpoint_alone(tmp_path, monk
     monkeypatch.setattr(infer.run.loop, "advance", fails)
     with pytest.raises(RuntimeError, match="the driver is gone") as error:
         fit(checkpoint=path)
-    assert "nothing of it is in" in error.value.__notes__[0]
+    assert "nothing was written to" in error.value.__notes__[0]
     assert path.read_bytes() == content
 
 

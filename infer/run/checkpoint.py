@@ -265,7 +265,7 @@ class Checkpointer:
     def kept(self) -> str:
         """What can be carried on, as a sentence."""
         if self.saved is None:
-            return f"nothing of it is in {str(self.path)!r}."
+            return f"nothing was written to {str(self.path)!r}."
         return f"its first {self.saved} iterations are kept: resume={str(self.path)!r}."
 
     def _there(self) -> tuple[int, int]:
