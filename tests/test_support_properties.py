@@ -48,7 +48,7 @@ def looks(name):
     @jax.jit
     def look(u):
         def flat(u):
-            return support.constrain(u.reshape(free))[0].ravel()[entries]
+            return support.constrain(u.reshape(free))[0].ravel()[jnp.asarray(entries, jnp.int32)]
 
         x, log_det = support.constrain(u.reshape(free))
         slope = jax.grad(lambda u: support.constrain(u.reshape(free))[1])(u)
