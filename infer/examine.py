@@ -151,6 +151,8 @@ def _restarts(
     outcome = run(algorithm, target, keys, trail, plan)
     if outcome.ending is Ending.INTERRUPTED:
         raise KeyboardInterrupt
+    if outcome.ending is Ending.OUT_OF_MEMORY:
+        raise MemoryError(outcome.ending.value)
     z = settled_draws(algorithm, trail, draw_key)
     sd = np.sqrt(np.sum(factor**2, axis=1))
     both = np.sqrt((z.var(axis=1) + sd**2) / 2)

@@ -25,11 +25,12 @@ from infer.core.algorithm import (
 from infer.core.composite import check_composite
 from infer.core.data import Data
 from infer.core.keys import Use, address, as_key
+from infer.core.outcome import Outcome
 from infer.core.problem import AbstractProblem
 from infer.core.target import Target
 from infer.core.types import PRNGKey
 from infer.judgement import conclude
-from infer.planning import at_least_one, check_thin, plan_run
+from infer.planning import at_least_one, check_addresses, check_thin, plan_run
 from infer.result import Result
 from infer.run.checkpoint import (
     Checkpointer,
@@ -41,10 +42,11 @@ from infer.run.checkpoint import (
     unpack,
 )
 from infer.run.chunk import carry_on
+from infer.run.interrupt import CtrlC
 from infer.run.layout import lay_out
 from infer.run.loop import Callback, Plan, Trail, run, start
 from infer.run.progress import ProgressBar
-from infer.run.store import read
+from infer.run.store import check_writable, read
 from infer.starts import fold_in_chains, starting_points
 
 DEFAULT_DRAWS = 1000
@@ -113,6 +115,7 @@ def fit(
 ) -> Result | AmortizedResult:
     """Fit a problem with an algorithm and return draws, history and a verdict.
 
+    Ctrl-C ends a run after its chunk with the result of the steps until then; a second one raises.
     Step i of chain c uses the key `fold_in(fold_in(key, c), i)`, so neither chunk size, progress,
     total steps nor resuming changes a bit of the answer.
 
@@ -137,7 +140,7 @@ def fit(
         progress: show a bar where standard error is a terminal. Never changes the answer.
         callbacks: called with a `Progress` after every chunk; one that returns something true
             ends the run.
-        checkpoint: file to keep up to date while running.
+        checkpoint: file to keep up to date while running, in at most a tenth of the time.
         resume: file of an earlier run of the same target, algorithm and key, to carry on.
         on_nonfinite: "stop" halts a chain at its first step that is not finite, keeping its last
             finite state; "skip" refuses such steps and goes on. Both are counted in the outcome.
@@ -153,6 +156,9 @@ def fit(
 
     Raises:
         TypeError, ValueError: for wrong use, before anything is compiled, with what to write.
+        OSError: where `checkpoint` cannot be written, before anything is compiled; one that
+            cannot be written later is warned of, and the run goes on.
+        MemoryError: where the run cannot fit into memory, before its first step, with what to set.
     """
     run_key = as_key(key)
     _check_kind(problem, algorithm)
@@ -172,6 +178,8 @@ def fit(
     particles = isinstance(algorithm, AbstractApproximator) and algorithm.particles
     if isinstance(problem, Target) and not particles:
         _warn_if_tiny_on_gpu(problem, n_chains)
+    if checkpoint is not None:
+        check_writable(checkpoint)
     keys = fold_in_chains(address(run_key, Use.RUN), n_chains)
     meta = _meta(problem, algorithm, run_key, n_chains, plan)
     if resume is not None:
@@ -215,7 +223,10 @@ def extend(
     if result.problem is None or result.algorithm is None:
         raise ValueError("extend needs infer.load(path, target, algorithm).")
     at_least_one("steps", steps)
+    if checkpoint is not None:
+        check_writable(checkpoint)
     total = result.trail.taken + steps
+    check_addresses(result.plan.warmup, total)
     plan = dataclasses.replace(
         result.plan, steps=total, chunk=chunk, max_seconds=max_seconds, early=False
     )
@@ -246,27 +257,43 @@ def _go(
     callbacks: Sequence[Callback],
 ) -> Result | AmortizedResult:
     savers = [callback for callback in callbacks if isinstance(callback, Checkpointer)]
-    try:
-        with ProgressBar(type(algorithm).__name__, progress) as bar:
-            outcome = run(algorithm, problem, keys, trail, plan, [bar, *callbacks])
-    except Exception as error:
-        for saver in savers:
-            saver.save(trail)
-            error.add_note(f"The run until step {trail.taken} is kept: resume={str(saver.path)!r}.")
-        raise
-    for saver in savers:
-        saver.save(trail)
+    with CtrlC() as ctrl_c:
+        try:
+            try:
+                with ProgressBar(type(algorithm).__name__, progress) as bar:
+                    outcome = run(algorithm, problem, keys, trail, plan, [bar, *callbacks, ctrl_c])
+            finally:
+                for saver in savers:
+                    saver.save(trail)
+            if ctrl_c.insisted:
+                raise KeyboardInterrupt
+            result = _concluded(problem, algorithm, key, plan, trail, outcome, draws)
+        except Exception as error:
+            for saver in savers:
+                error.add_note(f"The run failed; {saver.kept()}")
+            raise
+        if result.verdict.status != "ok":
+            console = Console(stderr=True, soft_wrap=True)
+            told = f"{type(algorithm).__name__} {result.verdict}"
+            console.print(told, markup=False, highlight=False)
+        return result
+
+
+def _concluded(
+    problem: Target | Data,
+    algorithm: Algorithm,
+    key: PRNGKey,
+    plan: Plan,
+    trail: Trail,
+    outcome: Outcome,
+    draws: int | None,
+) -> Result | AmortizedResult:
     if isinstance(algorithm, AbstractAmortizer):
         assert isinstance(problem, Data)
-        result = conclude_amortized(problem, algorithm, key, plan, trail, outcome)
-    else:
-        assert isinstance(problem, Target)
-        draws = DEFAULT_DRAWS if draws is None else draws
-        result = conclude(problem, algorithm, key, plan, trail, outcome, draws)
-    if result.verdict.status != "ok":
-        console = Console(stderr=True, soft_wrap=True)
-        console.print(f"{type(algorithm).__name__} {result.verdict}", markup=False, highlight=False)
-    return result
+        return conclude_amortized(problem, algorithm, key, plan, trail, outcome)
+    assert isinstance(problem, Target)
+    draws = DEFAULT_DRAWS if draws is None else draws
+    return conclude(problem, algorithm, key, plan, trail, outcome, draws)
 
 
 def _check_kind(problem: Any, algorithm: Any) -> None:

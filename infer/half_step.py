@@ -103,6 +103,8 @@ def half_step_bias(result: Result, *, key: Any) -> StepBias:
     outcome = run(algorithm, target, keys, trail, plan)
     if outcome.ending is Ending.INTERRUPTED:
         raise KeyboardInterrupt
+    if outcome.ending is Ending.OUT_OF_MEMORY:
+        raise MemoryError(outcome.ending.value)
     coarse = np.asarray(result.z, np.float64)
     fine = np.swapaxes(trail.record()["position"], 0, 1).astype(np.float64)
     (m0, v0, em0, ev0), (m1, v1, em1, ev1) = _moments(coarse), _moments(fine)

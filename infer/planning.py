@@ -68,6 +68,7 @@ def plan_run(
         raise ValueError(
             f"moments=True takes in the steps of a chain, and {name} has none; leave it out."
         )
+    check_addresses(int(warmup), steps)
     skip = on_nonfinite == "skip"
     return Plan(int(warmup), steps, thin, chunk, skip, max_seconds, bool(moments))
 
@@ -85,4 +86,14 @@ def check_thin(steps: int, thin: int) -> None:
         raise ValueError(
             f"steps={steps} is not a multiple of thin={thin}: the last {steps % thin} would be "
             f"lost. Write steps={steps // thin * thin or thin}."
+        )
+
+
+def check_addresses(warmup: int, steps: int) -> None:
+    """Refuse more iterations than there are keys for them."""
+    if warmup + steps >= 2**31:
+        raise ValueError(
+            f"warmup + steps must be below {2**31}, got {warmup} + {steps}: the number of an "
+            "iteration is the address of its key. Write several runs with different keys, and "
+            "infer.combine([...])."
         )

@@ -135,7 +135,7 @@ def account(outcome: Outcome, alive: int, steps: int) -> Evidence:
         )
     elif refused:
         meaning += f"; {refused} steps that were not finite were refused"
-    elif outcome.ending in (Ending.INTERRUPTED, Ending.OUT_OF_BUDGET, Ending.CALLBACK):
+    elif outcome.ending not in (Ending.FINISHED, Ending.CONVERGED, Ending.GAVE_UP):
         meaning = outcome.ending.value
     return Evidence("outcome", float(outcome.steps), "", status, meaning)
 

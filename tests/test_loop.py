@@ -1,12 +1,8 @@
 """The run loop: nothing but the key, the target and the settings may change an answer."""
 
 import dataclasses
-import os
-import signal
-import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
 import equinox as eqx
 import jax
@@ -20,7 +16,6 @@ import infer.run.loop
 from infer.core.linalg import empty_moments
 from infer.geometry.warmup import restart, window
 
-ROOT = Path(__file__).resolve().parents[1]
 traces = []  # one entry per time Python runs through the density
 
 
@@ -162,37 +157,6 @@ def test_stopped_and_resumed_is_one_run(name, stop, chunk, tmp_path):
     assert part.outcome.ending is infer.Ending.CALLBACK
     assert part.trail.taken < STEPS
     assert_same(fit(name, chunk=chunk, resume=path), whole(name))
-
-
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[1])
-import jax
-jax.config.update("jax_num_cpu_devices", 4)
-from test_loop import fit
-
-def kill(progress):
-    if progress.phase == "steps" and progress.step >= 21:
-        os.kill(os.getpid(), signal.SIGKILL)
-
-fit("MALA", chunk=7, callbacks=[kill], checkpoint=sys.argv[2])
-"""
-
-
-def test_killed_and_resumed_is_one_run(tmp_path):
-    path = tmp_path / "run.infer"
-    folder = str(Path(__file__).parent)
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, folder, str(path)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    assert path.exists()
-    assert_same(fit("MALA", chunk=1000, resume=path), whole("MALA"))
 
 
 def interrupt(progress):

@@ -13,6 +13,7 @@ class Ending(enum.Enum):
     NONFINITE = "a value that is not finite appeared; the last finite state was kept"
     INTERRUPTED = "interrupted; what was done until then was kept"
     OUT_OF_BUDGET = "reached max_seconds; what was done until then was kept"
+    OUT_OF_MEMORY = "ran out of memory; what was done until then was kept"
     CALLBACK = "stopped by a callback; what was done until then was kept"
 
 

@@ -5,7 +5,9 @@ import hashlib
 import importlib.metadata
 import inspect
 import time
+import warnings
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -21,6 +23,8 @@ from infer.run.chunk import Carry, begin
 from infer.run.loop import Plan, Progress, Trail
 from infer.run.moments import pack_moments, unpack_moments
 from infer.run.store import write
+
+SHARE = 0.1  # of the time, that may go into keeping a checkpoint
 
 
 @eqx.filter_jit
@@ -216,12 +220,19 @@ def under(prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 class Checkpointer:
-    """A callback that keeps a file up to date, spending at most a tenth of the time on it."""
+    """A callback that keeps a file up to date, spending at most `SHARE` of the time on it.
+
+    A file that cannot be written does not end a run: it is said, the run goes on, and the file
+    stays as it was last written. Where another run writes to the same file, that is said too.
+    """
 
     def __init__(self, path: Any, meta: dict[str, Any]) -> None:
-        self.path = path
+        self.path = Path(path)
         self.meta = meta
         self.due = 0.0
+        self.saved: int | None = None  # iterations in the file, warm-up included
+        self.ours: tuple[int, int] | None = None  # the file that we wrote
+        self.failing = self.shared = False  # was it said already?
 
     def __call__(self, progress: Progress) -> None:
         """Save after this chunk, unless the last save was too expensive to repeat yet."""
@@ -229,8 +240,46 @@ class Checkpointer:
             self.save(progress.trail)
 
     def save(self, trail: Trail) -> None:
-        """Save now."""
+        """Save now what there is; a run of no steps leaves an older file alone."""
+        done = trail.warmed + trail.taken
+        if done == 0:
+            return
         clock = time.perf_counter()
         arrays, numbers = pack(trail)
-        write(self.path, arrays, self.meta | {"trail": numbers})
-        self.due = time.perf_counter() + 9 * (time.perf_counter() - clock)
+        try:
+            self._look()
+            write(self.path, arrays, self.meta | {"trail": numbers})
+            self.saved, self.ours, self.failing = done, self._there(), False
+        except OSError as error:
+            told, self.failing = self.failing, True
+            if not told:
+                warnings.warn(
+                    f"the checkpoint cannot be written: {error.strerror}, {self.path}. The run "
+                    f"goes on; {self.kept()} Free some space, or keep the result elsewhere: "
+                    "result.save(path).",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
+        self.due = time.perf_counter() + (1 / SHARE - 1) * (time.perf_counter() - clock)
+
+    def kept(self) -> str:
+        """What can be carried on, as a sentence."""
+        if self.saved is None:
+            return f"nothing was written to {str(self.path)!r}."
+        return f"its first {self.saved} iterations are kept: resume={str(self.path)!r}."
+
+    def _there(self) -> tuple[int, int]:
+        status = self.path.stat()
+        return status.st_ino, status.st_mtime_ns
+
+    def _look(self) -> None:
+        """Is the file still the one that we wrote?"""
+        if self.shared or not self.path.exists() or self.ours in (None, self._there()):
+            return
+        self.shared = True
+        warnings.warn(
+            f"another run writes to the checkpoint {self.path} as well. The file is always whole, "
+            "but it is that of the run which saved last; give each a file of its own.",
+            RuntimeWarning,
+            stacklevel=3,
+        )

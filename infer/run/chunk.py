@@ -59,6 +59,12 @@ def record_of(algorithm: Algorithm, state: State, info: Info) -> dict[str, Array
     return record
 
 
+def record_shapes(algorithm: Algorithm, carry: Carry) -> dict[str, jax.ShapeDtypeStruct]:
+    """What is kept of one step of all chains, as shapes."""
+    record = jax.vmap(lambda state, info: record_of(algorithm, state, info))
+    return eqx.filter_eval_shape(record, carry.states, carry.info)
+
+
 def _finite(algorithm: Algorithm, state: State) -> Flag:
     """Is the answer that a state holds finite: a position, or the parameters of a posterior?
 
@@ -178,10 +184,15 @@ def advance(
         return carry, buffer, gradients + spent.astype(gradients.dtype)
 
     def blank() -> dict[str, Array]:
-        record = jax.vmap(lambda s, f: record_of(algorithm, s, f))
-        shapes = jax.eval_shape(record, carry.states, carry.info)
+        shapes = record_shapes(algorithm, carry)
         return {k: jnp.zeros((rows, *s.shape), s.dtype) for k, s in shapes.items()}
 
     gradients = jnp.zeros(keys.shape[0], jnp.int32)
     buffer = {} if warming else blank()
     return jax.lax.fori_loop(0, schedule.count, body, (carry, buffer, gradients))
+
+
+def ahead(*arguments: Any) -> jax.stages.Compiled:
+    """The program that `advance` runs at such arguments, compiled and kept for that call."""
+    lowered: Any = advance
+    return lowered.lower(*arguments).compile().compiled

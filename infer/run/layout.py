@@ -27,6 +27,11 @@ def lay_out(
     """
     if len(mesh.axis_names) != 1 or mesh.axis_names[0] not in AXES:
         raise ValueError(f"mesh needs one axis named one of {AXES}, got {mesh.axis_names}.")
+    if any(device.process_index != jax.process_index() for device in mesh.devices.flat):
+        raise ValueError(
+            "mesh has devices of other processes. Give it those of this one, Mesh(jax.local_devices"
+            "(), ...), a key to each process, and join what they save: infer.combine([...])."
+        )
     axis, devices = mesh.axis_names[0], mesh.size
     whole = NamedSharding(mesh, PartitionSpec())
 

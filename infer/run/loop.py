@@ -14,7 +14,8 @@ from infer.core.algorithm import AbstractSampler, Algorithm
 from infer.core.outcome import Ending, Outcome
 from infer.core.problem import AbstractProblem
 from infer.core.stopping import AbstractStopping
-from infer.run.chunk import Carry, Schedule, advance, begin
+from infer.run.chunk import Carry, Schedule, advance, ahead, begin
+from infer.run.memory import HELPS, Need, check_memory, program_bytes, ran_out, row_bytes, tell
 from infer.run.moments import Streamed, stream
 
 BUFFER_BYTES = 64 * 2**20  # one chunk's records on the device
@@ -125,6 +126,7 @@ def run(
     deadline = None if plan.max_seconds is None else time.perf_counter() + plan.max_seconds
     ending = Ending.FINISHED
     try:
+        _prepare(algorithm, problem, keys, trail, plan)
         for warming in (True, False):
             ending = _phase(algorithm, problem, keys, trail, plan, callbacks, deadline, warming)
             if ending is not Ending.FINISHED:
@@ -135,6 +137,34 @@ def run(
     if ending is Ending.NONFINITE:
         _cut(trail, max(0, int(first.max()) - plan.warmup), plan.thin)
     return Outcome(ending, trail.taken, tuple(map(int, nonfinite)), tuple(map(int, first)))
+
+
+def _prepare(
+    algorithm: Algorithm,
+    problem: AbstractProblem,
+    keys: Key[Array, " chains"],
+    trail: Trail,
+    plan: Plan,
+) -> None:
+    """Compile what is to run, and refuse what cannot fit into memory before its first step."""
+    clock = time.perf_counter()
+    rows = _rows(algorithm, trail, plan)
+    phases = {True: plan.warmup - trail.warmed, False: plan.steps - trail.taken}
+    program = 0
+    for warming in (warming for warming, left in phases.items() if left > 0):
+        schedule = _schedule(0, 0, 1, plan, warming)
+        arguments = (algorithm, problem, keys, trail.carry, schedule, rows, warming)
+        program = max(program, program_bytes(ahead(*arguments)))
+    store = row_bytes(algorithm, trail.carry) * (phases[False] + plan.steps) // plan.thin
+    devices = list(trail.carry.alive.sharding.device_set)
+    check_memory(Need(program, store), devices, algorithm, rows)
+    trail.compile_seconds += time.perf_counter() - clock
+
+
+def _schedule(start: int, count: int, thin: int, plan: Plan, warming: bool) -> Schedule:
+    offset = 0 if warming else plan.warmup
+    numbers: Any = jnp.asarray([start, count, thin, offset, plan.warmup], jnp.int32)
+    return Schedule(*numbers, skip=jnp.asarray(plan.skip_nonfinite))
 
 
 def _cut(trail: Trail, taken: int, thin: int) -> None:
@@ -166,9 +196,7 @@ def _phase(
     size = rows if plan.chunk is not None else min(rows, 16)
 
     def go(count: int) -> float:
-        offset = 0 if warming else plan.warmup
-        numbers: Any = jnp.asarray([done, count, thin, offset, plan.warmup], jnp.int32)
-        schedule = Schedule(*numbers, skip=jnp.asarray(plan.skip_nonfinite))
+        schedule = _schedule(done, count, thin, plan, warming)
         clock = time.perf_counter()
         carry, buffer, gradients = jax.block_until_ready(
             advance(algorithm, problem, keys, trail.carry, schedule, rows, warming)
@@ -193,13 +221,26 @@ def _phase(
         vars(trail).update(changes)  # in one go: Ctrl-C finds a trail before or after, not between
         return seconds
 
-    trail.compile_seconds += go(0)  # zero steps of the real program: compilation alone
+    new = True  # has the program not run yet?
     while done < total:
         limit = total
         if rule is not None:
             limit = min(limit, (done // rule.looks_at(thin) + 1) * rule.looks_at(thin))
         count = min(size * thin, limit - done)
-        seconds = go(count)
+        try:
+            if new:
+                trail.compile_seconds += go(0)  # zero steps of the real program
+            seconds = go(count)
+        except (MemoryError, jax.errors.JaxRuntimeError) as error:
+            if not ran_out(error):
+                raise
+            if warming or rows == 1 or rows * row_bytes(algorithm, trail.carry) < HELPS:
+                tell(algorithm, rows, done, error)
+                return Ending.OUT_OF_MEMORY
+            rows, new = rows // 2, True  # another program, the same steps
+            size = min(size, rows)
+            continue
+        new = False
         done += count
         if plan.chunk is None:
             wanted = int(SECONDS_PER_CHUNK / max(seconds / count, 1e-9)) // thin
