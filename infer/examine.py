@@ -22,7 +22,7 @@ from infer.diagnostics.score import MEAN_UNIT, SD_UNIT
 from infer.external.adapter import require_blackjax
 from infer.external.walkers import Walkers
 from infer.judgement import settled_draws
-from infer.modes import mode_search
+from infer.mode_search import mode_search
 from infer.result import Result
 from infer.run.loop import run, start
 
@@ -58,20 +58,20 @@ def examine(result: Result, *, key: Any) -> Verdict:
     keys = jax.random.split(address(as_key(key), Use.EXAMINE), 4)
     target = result.target.full()
     chains = result.is_chains
-    z = result.z if chains else result.z[result.best : result.best + 1]
-    z = z.reshape(-1, target.dim)
+    kept = result.z if chains else result.z[result.best : result.best + 1]
+    z = kept.reshape(-1, target.dim)
     if len(z) < WALKERS or not np.isfinite(z).all() or np.any(np.ptp(z, axis=0) == 0):
         raise ValueError(f"examine needs at least {WALKERS} finite, moving draws; got {len(z)}.")
     rng = np.random.default_rng(np.asarray(jax.random.key_data(keys[0])))
     begin = z[rng.choice(len(z), WALKERS, replace=False)]
     center, factor = z.mean(axis=0), _factor(z)
     crossed = _cross_check(target, keys[1], begin, center, factor, result, chains)
-    modes = mode_search(target, keys[2], begin, center, factor, z)
+    modes, _ = mode_search(target, keys[2], kept, chains)
     again = _restarts(result, keys[3], center, factor)
-    kept = tuple(e for e in result.verdict.evidence)
+    before = result.verdict.evidence
     if crossed.status == "ok":
-        kept = tuple(_lift(e) for e in kept)
-    return Verdict((*kept, crossed, modes, *again), "modes that a tempered walk cannot reach")
+        before = tuple(_lift(e) for e in before)
+    return Verdict((*before, crossed, *modes, *again), "modes that a tempered walk cannot reach")
 
 
 def _factor(z: np.ndarray) -> np.ndarray:
