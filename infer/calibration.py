@@ -121,8 +121,8 @@ def simulation_based_calibration(
             `infer.Simulator` of functions.
         algorithm: the method to be looked at.
         key: a PRNG key or an integer.
-        n_simulations: data sets, >= 20. An error of half a posterior sd in a mean is seen with 50,
-            one of a tenth takes 1000.
+        n_simulations: data sets, >= 20. A mean off by half a posterior sd moves the mean rank by 3
+            of its standard errors with 50, one off by a tenth with 1000.
         n_draws: draws of each fit to rank among, >= 9.
         **options: for every fit, as `infer.fit` takes them, such as `steps`, `warmup`, `chains`.
 
