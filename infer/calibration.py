@@ -18,7 +18,7 @@ from infer.bridges.simulator import Simulator
 from infer.core.algorithm import AbstractApproximator, AbstractSampler
 from infer.core.evidence import Evidence, Status, Verdict
 from infer.core.keys import Use, address, as_key
-from infer.core.target import Target
+from infer.core.target import Target, check_named
 from infer.core.types import PRNGKey, Values
 from infer.diagnostics.chains import ess_bulk
 from infer.diagnostics.ranks import Envelope, chi2_p, ecdf_p, rank_envelope
@@ -133,12 +133,13 @@ def simulation_based_calibration(
     as a test quantity: Modrák et al. (2023), Bayesian Analysis 20(2).
     """
     _check(simulator, algorithm, n_simulations, n_draws, options)
-    keys = jax.random.split(address(as_key(key), Use.CALIBRATE), n_simulations)
+    base = address(as_key(key), Use.CALIBRATE)
     ranks, ess, statuses, gradients, names = [], [], [], 0, ()
-    for one in keys:
-        prior_key, data_key, fit_key, tie_key = jax.random.split(one, 4)
+    for i in range(n_simulations):  # addressed, so that more of them begin with the same ones
+        prior_key, data_key, fit_key, tie_key = jax.random.split(jax.random.fold_in(base, i), 4)
         truth = simulator.prior(prior_key)
         target = simulator.target(simulator.simulate(data_key, truth))
+        _check_truth(target, truth)
         with contextlib.redirect_stderr(io.StringIO()):  # the verdicts, which are counted below
             result = fit(target, algorithm, key=fit_key, progress=False, **options)
         true, drawn = _scalars(result, truth)
@@ -168,25 +169,26 @@ def _check(simulator: Any, algorithm: Any, n_simulations: int, n_draws: int, opt
         raise TypeError(f"{wrong} are for one fit, not for {n_simulations}; leave them out.")
 
 
-def _scalars(result: Result, truth: Any) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+def _check_truth(target: Target, truth: Values) -> None:
+    check_named(target.sites, truth)
+    for site in target.sites:
+        if np.shape(truth[site.name]) != site.shape:
+            raise ValueError(
+                f"prior(key) draws {site.name!r} of shape {np.shape(truth[site.name])}; the target "
+                f"has {site.shape}."
+            )
+
+
+def _scalars(result: Result, truth: Values) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Every scalar by name, of the truth and of the draws (chains, n) of chains or best restart."""
     target = result.target
     assert target is not None
-    names = [site.name for site in target.sites]
-    if missing := [name for name in names if name not in truth]:
-        raise ValueError(f"prior(key) must draw every site: {missing} are not in {sorted(truth)}.")
-    given = {name: np.asarray(truth[name]) for name in names}
-    for site in target.sites:
-        if given[site.name].shape != site.shape:
-            raise ValueError(
-                f"prior(key) draws {site.name!r} of shape {given[site.name].shape}; the target "
-                f"has {site.shape}."
-            )
+    given = {site.name: jnp.asarray(truth[site.name]) for site in target.sites}
     which = slice(None) if result.is_chains else slice(result.best, result.best + 1)
     draws = result.draws()
-    drawn = scalars({name: draws[name][which] for name in names})
-    true = scalars({name: value[None, None] for name, value in given.items()})
-    true[LOG_PROB] = np.asarray(_log_prob(target.full(), jax.tree.map(jnp.asarray, given)))
+    drawn = scalars({name: draws[name][which] for name in given})
+    true = scalars({name: np.asarray(value)[None, None] for name, value in given.items()})
+    true[LOG_PROB] = np.asarray(_log_prob(target.full(), given))
     drawn[LOG_PROB] = result.log_prob[which]
     return {name: float(np.squeeze(value)) for name, value in true.items()}, drawn
 

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import infer
-from infer.calibration import LOG_PROB
+from infer.calibration import LOG_PROB, _conclude
 from infer.diagnostics.ranks import chi2_p, ecdf_p, rank_envelope
 
 X = np.linspace(-1, 1, 6)
@@ -98,12 +98,12 @@ def test_a_model_and_functions_give_the_same_posterior():
 
 
 def test_exact_fits_are_calibrated_and_compiled_once():
-    """The posterior is Gaussian, so the best Gaussian is exact."""
+    """The posterior is Gaussian, so that one at its mode is exact."""
     simulator = infer.numpyro_simulator(line, X, None, observed=["y"])
-    exact = calibrate(simulator, infer.FBGVI(), n_simulations=60, n_draws=49)
-    assert exact.names == ("a", "b", LOG_PROB) and exact.ranks.shape == (60, 3)
+    exact = calibrate(simulator, infer.Laplace(), n_simulations=30, n_draws=49)
+    assert exact.names == ("a", "b", LOG_PROB) and exact.ranks.shape == (30, 3)
     assert exact.verdict["uniform ranks"].status == "ok", exact
-    assert exact.ranks.min() >= 0 and 40 < exact.ranks.max() <= 49
+    assert exact.ranks.min() >= 0 and 35 < exact.ranks.max() <= 49
     compiled = []
 
     def listen(event, seconds, **_):
@@ -112,7 +112,7 @@ def test_exact_fits_are_calibrated_and_compiled_once():
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     again = infer.simulation_based_calibration(
-        simulator, infer.FBGVI(), key=1, n_simulations=20, n_draws=49
+        simulator, infer.Laplace(), key=1, n_simulations=20, n_draws=49
     )
     jax.monitoring.unregister_event_duration_listener(listen)
     assert not compiled and len(again.ranks) == 20
@@ -120,7 +120,7 @@ def test_exact_fits_are_calibrated_and_compiled_once():
 
 def test_fits_that_are_too_narrow_are_found():
     """Mean field has a third of the spread that this posterior has."""
-    narrow = calibrate(functions(), infer.ADVI(), n_simulations=60, n_draws=49, steps=600)
+    narrow = calibrate(functions(), infer.ADVI(), n_simulations=30, n_draws=49, steps=300)
     assert narrow.verdict.status == "failed"
     assert "too narrow" in str(narrow.verdict) and narrow.ecdf_p[:2].max() < 1e-3
     assert narrow.chi2_p[:2].max() < 1e-3
@@ -128,6 +128,7 @@ def test_fits_that_are_too_narrow_are_found():
     assert "sd / uniform" in str(narrow)
 
 
+@pytest.mark.slow
 def test_a_fit_that_forgets_the_data_is_seen_by_the_log_density():
     """It stays at N(0, I), the prior, so that every parameter is calibrated all the same."""
     still = infer.VI(
@@ -135,21 +136,27 @@ def test_a_fit_that_forgets_the_data_is_seen_by_the_log_density():
         optimizer=infer.optimizer(optax.adam, learning_rate=1e-9),
     )
     start = {"a": np.zeros(()), "b": np.zeros(())}
-    options = {"n_simulations": 60, "n_draws": 49, "steps": 2, "init": start}
+    options = {"n_simulations": 40, "n_draws": 49, "steps": 2, "init": start}
     found = calibrate(functions(), still, **options)
     assert found.ecdf_p[:2].min() > 0.01 > 1e-3 > found.ecdf_p[2]
     assert LOG_PROB in found.verdict["uniform ranks"].meaning
 
 
+def told(ess):
+    """The record of uniform ranks of two scalars, with these effective sample sizes."""
+    ranks = np.random.default_rng(0).integers(20, size=(50, 2))
+    return _conclude(("a", LOG_PROB), ranks, 19, np.asarray(ess), ("ok",) * 50, 0)
+
+
 def test_few_effective_draws_are_said():
-    chains = {"chains": 1, "warmup": 50, "draws": 60}
-    found = calibrate(functions(), infer.MALA(), n_simulations=20, n_draws=49, **chains)
-    assert found.verdict["effective draws"].status == "suspect"
-    assert found.ess.shape == (20,) and np.mean(found.ess < 49) > 0.05
+    assert told([18.0] * 2 + [25.0] * 48).verdict["effective draws"].status == "ok"
+    found = told([18.0] * 3 + [25.0] * 47)
+    assert found.verdict["effective draws"].status == "suspect" and "6%" in str(found)
+    assert told([np.inf] * 50).verdict.status == "ok"
 
 
 def test_the_figure_has_a_panel_per_scalar():
-    found = calibrate(functions(), infer.FBGVI(), n_simulations=20, n_draws=19)
+    found = told([25.0] * 50)
     figure = found.plot()
     shown = [ax for ax in figure.axes if ax.get_visible()]
     assert [ax.get_title() for ax in shown] == list(found.names)
@@ -192,15 +199,15 @@ def test_refused(error, words, call):
 
 def test_too_few_draws_and_priors_of_other_shapes_are_refused():
     with pytest.raises(ValueError, match="fewer than the 99"):
-        calibrate(functions(), infer.FBGVI(), draws=50)
+        calibrate(functions(), infer.ADVI(), draws=50, steps=2)
     base = functions()
     for prior, words in (
-        (lambda key: {"a": jnp.zeros(())}, "must draw every site"),
+        (lambda key: {"a": jnp.zeros(())}, "no value for"),
         (lambda key: {"a": jnp.zeros(2), "b": jnp.zeros(())}, "of shape"),
     ):
         simulator = infer.Simulator(prior, lambda key, p: jnp.zeros_like(X), base.target)
-        with pytest.raises(ValueError, match=words):
-            calibrate(simulator, infer.FBGVI())
+        with pytest.raises((KeyError, ValueError), match=words):
+            calibrate(simulator, infer.ADVI())
 
 
 # The same at a size that finds smaller errors ---------------------------------------------------
@@ -210,7 +217,7 @@ def test_too_few_draws_and_priors_of_other_shapes_are_refused():
 def test_nuts_is_calibrated_and_a_slightly_wrong_prior_is_not():
     right = calibrate(functions(), infer.NUTS(), n_simulations=300)
     assert right.verdict.status == "ok", right
-    assert right.ess.min() > 99
+    assert right.ess.shape == (300,) and right.ess.min() > 99
     base = functions()
     shifted = infer.Simulator(
         lambda key: {k: v + 0.5 for k, v in base.prior(key).items()}, base.simulate, base.target

@@ -340,6 +340,7 @@ def test_masses_of_modes_of_unequal_width(d, scale):
     np.testing.assert_allclose(masses.share, [0.8, 0.2], atol=3.5 * masses.error.max())
 
 
+@SLOW
 def test_masses_that_cannot_be_measured_are_not_told():
     """Two modes with tails far heavier than those of the Student t that measures them."""
 
@@ -359,10 +360,9 @@ def test_masses_that_cannot_be_measured_are_not_told():
 
 
 def test_the_ladder_goes_down_by_bounded_steps():
-    """For a normal in d dimensions the log density has sd sqrt(d / 2) / b at inverse temperature b,
+    """A normal has log densities of sd sqrt(d / 2) / b at b: rungs of ratio 1 - 2 / sqrt(d / 2).
 
-    so that rungs are b - 2 b / sqrt(d / 2) at first: 0.55 for d = 40; b ends where the spread,
-    1 / sqrt(b), is 100.
+    That is 0.55 for d = 40; b ends where the spread, 1 / sqrt(b), is 100.
     """
     d = 40
     target = infer.from_log_density(lambda x: -0.5 * jnp.sum(x**2), jnp.zeros(d))
