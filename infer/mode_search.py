@@ -121,7 +121,7 @@ def _missed(
 def _weights(
     masses: Masses, share: np.ndarray, error: np.ndarray, modes: list[Mode], target: Target
 ) -> Evidence:
-    name, threshold = "mode weights", "off by <= 5 % ok, > 20 % failed, or by chance"
+    name, threshold = "mode weights", "off by <= 5 % or by chance ok, > 20 % failed"
     seen = share > 0
     if seen.sum() == 1:
         return Evidence(name, 0.0, threshold, "info", "the draws are around one mode")

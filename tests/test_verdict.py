@@ -294,17 +294,16 @@ def exact_draws(share, n=2000):
     return (rng.standard_normal((n, 3)) + far[:, None] * 10 / np.sqrt(3))[None]
 
 
-@pytest.mark.parametrize(
-    "share, status, said", [(0.3, "ok", ""), (0.41, "suspect", "41%"), (0.65, "failed", "65%")]
-)
-def test_modes_that_were_found_are_weighed(share, status, said):
+@pytest.mark.parametrize("share, status", [(0.3, "ok"), (0.41, "suspect"), (0.65, "failed")])
+def test_modes_that_were_found_are_weighed(share, status):
     """The far mode has 0.3 of the mass."""
     target = TWO_MODES.full()
     (missed, weights), _ = mode_search(target, jax.random.key(0), exact_draws(share), chains=False)
     assert missed.status == "ok" and missed.value == 0.0
-    assert weights.status == status and said in weights.meaning
+    assert weights.status == status
+    assert f"{share:.0%}" in weights.meaning or f"{1 - share:.0%}" in weights.meaning
     # 0.3 is known from 4000 importance draws, whose standard error is below 0.01
-    np.testing.assert_allclose(weights.value, share - 0.3, atol=0.04)
+    np.testing.assert_allclose(weights.value, share - 0.3, atol=0.03)
 
 
 def test_shares_of_chains_that_do_not_mix_are_not_believed():
