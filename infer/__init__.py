@@ -30,7 +30,11 @@ from infer.bridges.mirrored import check_mirror as check_mirror
 from infer.bridges.mirrored import mirrored as mirrored
 from infer.bridges.neutra import neutra as neutra
 from infer.bridges.numpyro import from_numpyro as from_numpyro
+from infer.bridges.simulator import Simulator as Simulator
+from infer.bridges.simulator import numpyro_simulator as numpyro_simulator
 from infer.bridges.to_numpyro import to_numpyro as to_numpyro
+from infer.calibration import Calibration as Calibration
+from infer.calibration import simulation_based_calibration as simulation_based_calibration
 from infer.check import check as check
 from infer.compare import compare as compare
 from infer.compare import plot_comparison as plot_comparison

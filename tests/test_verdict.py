@@ -9,6 +9,9 @@ from marks import slow
 
 import infer
 from infer.core.support import positive
+from infer.external.walkers import Walkers
+from infer.mode_search import excursion, mode_search
+from infer.modes import climb, weigh
 
 SLOW = pytest.mark.slow
 
@@ -278,7 +281,96 @@ def test_examine_finds_the_other_mode(algorithm):
     verdict = result.examine(key=1)
     assert verdict.status == "failed"
     assert "mode missed" in str(verdict) and "x[0] = 5." in str(verdict)
-    np.testing.assert_allclose(verdict["mode search"].value, 0.3, atol=0.08)
+    np.testing.assert_allclose(verdict["mode search"].value, 0.3, atol=0.03)
+    assert (
+        verdict["mode weights"].status == "info" and "one mode" in verdict["mode weights"].meaning
+    )
+
+
+def exact_draws(share, n=2000):
+    """Draws of the mixture, but with this share around the far mode."""
+    rng = np.random.default_rng(0)
+    far = np.arange(n) < share * n
+    return (rng.standard_normal((n, 3)) + far[:, None] * 10 / np.sqrt(3))[None]
+
+
+@pytest.mark.parametrize("share, status", [(0.3, "ok"), (0.41, "suspect"), (0.65, "failed")])
+def test_modes_that_were_found_are_weighed(share, status):
+    """The far mode has 0.3 of the mass."""
+    target = TWO_MODES.full()
+    (missed, weights), _ = mode_search(target, jax.random.key(0), exact_draws(share), chains=False)
+    assert missed.status == "ok" and missed.value == 0.0
+    assert weights.status == status
+    assert f"{share:.0%}" in weights.meaning or f"{1 - share:.0%}" in weights.meaning
+    # 0.3 is known from 4000 importance draws, whose standard error is below 0.01
+    np.testing.assert_allclose(weights.value, share - 0.3, atol=0.03)
+
+
+def test_shares_of_chains_that_do_not_mix_are_not_believed():
+    """Four chains, each in one mode: 3 to 1 is no evidence against 0.7 to 0.3, nor 1 to 3."""
+    one, other = exact_draws(0.0)[0, :500], exact_draws(1.0)[0, :500]
+    chains = np.stack([one, other, other, other])
+    target = TWO_MODES.full()
+    (_, weights), _ = mode_search(target, jax.random.key(0), chains, chains=True)
+    assert weights.status == "ok" and weights.value > 0.4
+    (_, weights), _ = mode_search(target, jax.random.key(0), chains.reshape(1, -1, 3), chains=False)
+    assert weights.status == "failed"
+
+
+@pytest.mark.parametrize("d, scale", [(2, 0.3), *slow((10, 0.5))])
+def test_masses_of_modes_of_unequal_width(d, scale):
+    """A closed form: weights 0.8 and 0.2, with scales 1 and `scale`."""
+
+    def log_density(x):
+        far = -0.5 * jnp.sum((x - 8) ** 2) / scale**2 - d * np.log(scale)
+        return jnp.logaddexp(np.log(0.8) - 0.5 * jnp.sum(x**2), np.log(0.2) + far)
+
+    target = infer.from_log_density(log_density, jnp.zeros(d))
+    rng = np.random.default_rng(3)
+    points = rng.standard_normal((20, d)) + 8 * (np.arange(20) % 2)[:, None]
+    modes, gradients = climb(target, points, np.full(d, 4.0), 4 * np.eye(d))
+    modes.sort(key=lambda mode: mode.z[0])
+    assert len(modes) == 2 and gradients < 20 * 60
+    np.testing.assert_allclose([mode.z for mode in modes], [[0] * d, [8] * d], atol=1e-3)
+    factors = [mode.factor @ mode.factor.T for mode in modes]
+    np.testing.assert_allclose(factors, [np.eye(d), scale**2 * np.eye(d)], atol=1e-3)
+    masses = weigh(target, modes, rng)
+    assert masses.khat < 0.5 and masses.error.max() < 0.015
+    np.testing.assert_allclose(masses.share, [0.8, 0.2], atol=3.5 * masses.error.max())
+
+
+@SLOW
+def test_masses_that_cannot_be_measured_are_not_told():
+    """Two modes with tails far heavier than those of the Student t that measures them."""
+
+    def log_density(x):
+        near, far = (-2.2 * jnp.log1p(jnp.sum((x - a) ** 2)) for a in (0.0, 30.0))
+        return jnp.logaddexp(near, far)
+
+    target = infer.from_log_density(log_density, jnp.zeros(4))
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((1, 400, 4)) + 30 * (np.arange(400) % 2)[:, None]
+    (missed, weights), _ = mode_search(target, jax.random.key(0), z, chains=False)
+    assert weights.status == "info" and np.isnan(weights.value)
+    assert "cannot tell" in weights.meaning and "k-hat" in weights.meaning
+    one = z[:, ::2]
+    (missed, weights), _ = mode_search(target, jax.random.key(0), one, chains=False)
+    assert missed.status == "suspect" and "cannot tell" in missed.meaning
+
+
+def test_the_ladder_goes_down_by_bounded_steps():
+    """A normal has log densities of sd sqrt(d / 2) / b at b: rungs of ratio 1 - 2 / sqrt(d / 2).
+
+    That is 0.55 for d = 40; b ends where the spread, 1 / sqrt(b), is 100.
+    """
+    d = 40
+    target = infer.from_log_density(lambda x: -0.5 * jnp.sum(x**2), jnp.zeros(d))
+    begin = np.random.default_rng(0).standard_normal((32, d))
+    walkers = Walkers(target, jax.random.key(0), begin, np.zeros(d), np.eye(d))
+    rungs = excursion(walkers)
+    ratios = np.divide(rungs[1:], rungs[:-1])
+    assert abs(np.mean(ratios[:-1]) - 0.55) < 0.08 and rungs[-1] < 3e-4
+    assert np.mean(np.asarray(walkers.x) ** 2) < 2.0  # and they are back
 
 
 PLAIN, CORRELATED = np.eye(2), correlated(5, 0.8)

@@ -98,6 +98,31 @@ def lines(
     return figure
 
 
+def rank_differences(
+    at: np.ndarray, lower: np.ndarray, upper: np.ndarray, below: Mapping[str, np.ndarray]
+) -> "Figure":
+    """Fractions of ranks below `at`, minus `at`, a panel per scalar, each over a gray band."""
+    pyplot = _pyplot("plot")
+    columns = min(_COLUMNS, len(below))
+    rows = math.ceil(len(below) / columns)
+    size = (max(2.6 * columns, 3.5), 2.0 * rows + 0.4)
+    figure, axes = pyplot.subplots(
+        rows, columns, squeeze=False, sharex=True, layout="constrained", figsize=size
+    )
+    for ax, (name, fraction) in zip(axes.flat, below.items(), strict=False):
+        ax.fill_between(at, lower - at, upper - at, color="0.85", step="mid", linewidth=0)
+        ax.plot(at, fraction - at, color=_COLORS[0], linewidth=1.4, drawstyle="steps-mid")
+        ax.axhline(0, color="0.5", linewidth=0.8)
+        ax.set_title(name, fontsize=10)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+    for ax in axes.flat[len(below) :]:
+        ax.set_visible(False)
+    figure.supxlabel("rank as a fraction", fontsize=9)
+    figure.supylabel("ECDF - uniform", fontsize=9)
+    return figure
+
+
 def image_rows(rows: Mapping[str, np.ndarray], shape: tuple[int, ...]) -> "Figure":
     """Rows of small images, each with its name on the left; gray from 0 to the largest value."""
     pyplot = require_pyplot("plot")

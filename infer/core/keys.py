@@ -21,6 +21,7 @@ class Use(enum.IntEnum):
     INIT = 3
     EXAMINE = 4
     PREDICT = 5
+    CALIBRATE = 6
 
 
 def address(key: PRNGKey, use: Use) -> PRNGKey:
