@@ -102,7 +102,7 @@ def rank_differences(
     at: np.ndarray, lower: np.ndarray, upper: np.ndarray, below: Mapping[str, np.ndarray]
 ) -> "Figure":
     """Fractions of ranks below `at`, minus `at`, a panel per scalar, each over a gray band."""
-    pyplot = _pyplot("plot")
+    pyplot = require_pyplot("plot")
     columns = min(_COLUMNS, len(below))
     rows = math.ceil(len(below) / columns)
     size = (max(2.6 * columns, 3.5), 2.0 * rows + 0.4)

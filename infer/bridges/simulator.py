@@ -63,7 +63,7 @@ def numpyro_simulator(
         }
 
     def conditioned(data: Values, args: tuple, kwargs: dict) -> Any:
-        return handlers.condition(model, data=data)(*args, **kwargs)
+        return handlers.condition(model, data=dict(data))(*args, **kwargs)
 
     inputs = (args, kwargs)
     sites = jax.eval_shape(lambda: draw(jax.random.key(0), {}, inputs))

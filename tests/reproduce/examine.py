@@ -9,7 +9,6 @@ mode would have. Posteriors of posteriordb are in it where INFER_POSTERIORDB nam
 import dataclasses
 import datetime
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -24,9 +23,7 @@ from experiments import run
 
 import infer
 from infer.mode_search import mode_search
-
-sys.path.append(str(Path(__file__).parent.parent))
-import posteriors
+from infer.scoreboard import models as posteriors
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "verdict.md"
 RECORD = PAGE.parent.parent / "build" / "examine.json"
