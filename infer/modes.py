@@ -97,7 +97,7 @@ def climb(
 
 
 def _same(one: Mode, other: Mode) -> bool:
-    return min(one.distance(other.z[None])[0], other.distance(one.z[None])[0]) < 0.5
+    return bool(min(one.distance(other.z[None])[0], other.distance(one.z[None])[0]) < 0.5)
 
 
 @eqx.filter_jit

@@ -192,7 +192,7 @@ def simulator(model, *args, observed=("y",)):
         (TypeError, "checkpoint", lambda: calibrate(functions(), infer.NUTS(), checkpoint="x")),
     ],
 )
-def test_refused(error, words, call):
+def test_refused(unchecked, error, words, call):
     with pytest.raises(error, match=words):
         call()
 
