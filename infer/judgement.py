@@ -232,6 +232,7 @@ def _judge_states(
         evidence = _judge_distribution(target, one, key, names, hint)
         if isinstance(one, MixtureDistribution):
             evidence += (rule.components(*map(np.asarray, _told_apart(one, key))),)
+            evidence += _rare_parts(one, z[best], names)
     if "stats/skipped_steps" in record:
         count = record["stats/skipped_steps"]
         evidence += (rule.skipped(int(count[-1]), trail.taken),)
@@ -273,6 +274,22 @@ def _judge_distribution(
         if not rule.undecided(evidence):
             break
     return evidence
+
+
+def _rare_parts(one: MixtureDistribution, z: np.ndarray, names: list[str]) -> tuple[Evidence, ...]:
+    sd = _known_sd(one)
+    if sd is None or not np.isfinite(z).all() or len(z) < 2:
+        return ()
+    return (rule.rare_parts(np.asarray(sd[0], np.float64), z.astype(np.float64), names),)
+
+
+@eqx.filter_jit
+def _known_sd(stacked: MixtureDistribution) -> Array | None:
+    def one(q: MixtureDistribution) -> Array | None:
+        told = q.moments()
+        return None if told is None else told[1].sd()
+
+    return jax.vmap(one)(stacked)
 
 
 def _at_rest(stopping: AbstractStopping, record: Record) -> bool:

@@ -21,7 +21,7 @@ from infer.diagnostics.coordinates import (
 from infer.diagnostics.groups import widest_gap
 from infer.diagnostics.ksd import ksd, ksd_floor, ksd_squared
 from infer.diagnostics.pareto import kl_gap, pareto_khat
-from infer.diagnostics.score import ScoreRegression, score_regression, whiten
+from infer.diagnostics.score import SD_UNIT, ScoreRegression, score_regression, whiten
 from infer.streaming import Stream
 
 LARGE = 512
@@ -281,6 +281,25 @@ def components(weights: np.ndarray, distinct: np.ndarray) -> Evidence:
         f"{len(weights)} by what tells them apart; modes that none of them reached are not seen"
     )
     return Evidence("distinct components", float(distinct), "", "info", meaning)
+
+
+def rare_parts(sd: np.ndarray, z: np.ndarray, names: list[str]) -> Evidence:
+    """Standard deviations by the formula of a fit, beside those of its draws z (n, d).
+
+    A component of small weight far out rules a variance that no draws of the usual number show.
+    """
+    off = np.abs(np.log(sd / np.maximum(z.std(axis=0), np.finfo(float).tiny))) / SD_UNIT
+    worst, chance = int(np.argmax(off)), 4.5 / math.sqrt(2 * len(z)) / SD_UNIT
+    rare = not off[worst] <= max(0.5, chance)
+    ratio = float(sd[worst] / z[:, worst].std()) if rare else 1.0
+    meaning = f"{len(z)} draws show the standard deviations of the fit"
+    if rare:
+        meaning = (
+            f"the sd of {names[worst]} is {ratio:.2g} times that of {len(z)} draws: rare and far "
+            "parts of the fit rule it. Fewer components, or believe quantiles alone"
+        )
+    status: Status = "suspect" if rare else "info"
+    return Evidence("rare parts", float(off[worst]), "<= 0.5 label units", status, meaning)
 
 
 def _broken(sample: Sample) -> tuple[Evidence, ...]:

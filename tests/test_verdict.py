@@ -12,6 +12,7 @@ from infer.core.support import positive
 from infer.external.walkers import Walkers
 from infer.mode_search import excursion, mode_search
 from infer.modes import climb, weigh
+from infer.verdict import rare_parts
 
 SLOW = pytest.mark.slow
 
@@ -400,3 +401,19 @@ def test_examine_fails_a_wrong_fit():
     verdict = result.examine(key=0)
     assert verdict["NUTS cross-check"].status == "failed"
     assert verdict["score regression"].status == "failed"  # and is not lifted
+
+
+def test_moments_that_rare_draws_rule_are_said():
+    """A Gaussian, and a share of 5e-4 that is 60 times as wide: sd 1.6 times that of most draws."""
+    parts = jax.vmap(
+        lambda sd: infer.families.DiagonalGaussian(jnp.zeros(2), jnp.log(sd) * jnp.ones(2))
+    )(jnp.array([1.0, 60.0]))
+    q = infer.families.MixtureDistribution(parts, jnp.log(jnp.array([1 - 5e-4, 5e-4])))
+    sd = np.sqrt(np.diag(np.asarray(q.covariance)))
+    np.testing.assert_allclose(sd, np.sqrt(1 - 5e-4 + 5e-4 * 60**2), rtol=1e-5)
+    most = np.random.default_rng(0).standard_normal((1000, 2))
+    found = rare_parts(sd, most, ["a", "b"])
+    assert found.status == "suspect" and "the sd of" in found.meaning
+    assert found.value == pytest.approx(np.log(sd / most.std(axis=0)).max() / np.log(1.3))
+    assert rare_parts(np.ones(2), most, ["a", "b"]).status == "info"
+    assert rare_parts(np.ones(2), most[:10] * 1.2, ["a", "b"]).status == "info"  # ten draws vary

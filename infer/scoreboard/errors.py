@@ -77,7 +77,12 @@ class Errors:
 LOST = Errors(math.inf, math.inf, math.inf, math.inf, math.nan)
 
 
-def measure(z: ArrayLike, reference: ArrayLike, scale: Scale = Scale.MOMENTS) -> Errors:
+def measure(
+    z: ArrayLike,
+    reference: ArrayLike,
+    scale: Scale = Scale.MOMENTS,
+    known: tuple[Array, Array] | None = None,
+) -> Errors:
     """Errors of draws against reference draws, coordinate by coordinate.
 
     Draws that are not finite, or constant in a coordinate, have infinite errors. Cost
@@ -87,6 +92,8 @@ def measure(z: ArrayLike, reference: ArrayLike, scale: Scale = Scale.MOMENTS) ->
         z: draws on the unconstrained scale, (n, d) or (chains, n, d).
         reference: reference draws, (m, d).
         scale: what center and width are.
+        known: mean and sd per coordinate, of a fit whose parameters tell them: those of draws may
+            hang on a few far ones.
 
     Raises:
         ValueError: shapes that do not fit, or no draws.
@@ -101,6 +108,8 @@ def measure(z: ArrayLike, reference: ArrayLike, scale: Scale = Scale.MOMENTS) ->
     if not np.isfinite(x).all() or np.any(np.ptp(x, axis=0) == 0):
         return LOST
     (center, width), (true_center, true_width) = scale.of(x), scale.of(y)
+    if known is not None and scale is Scale.MOMENTS:
+        center, width = known
     sides = np.abs(np.quantile(x, SIDES, axis=0) - np.quantile(y, SIDES, axis=0))
     with np.errstate(divide="ignore"):
         log_sd = np.abs(np.log(width / true_width))

@@ -32,6 +32,9 @@ TRUE_DRAWS = 10_000  # of a fitted distribution, so that its own error is seen a
 SCORED = 4000  # draws whose scores are regressed
 
 
+Moments = tuple[np.ndarray, np.ndarray]  # mean and sd, coordinate by coordinate
+
+
 @dataclasses.dataclass(frozen=True)
 class Catalog:
     """All posteriors and methods by name."""
@@ -122,7 +125,7 @@ class Bench:
         z = true_draws(result)
         record = dataclasses.replace(
             record,
-            **_truth(z, reference, case),
+            **_truth(z, reference, case, known_moments(result)),
             scores=regressed(target, z, independent=not result.is_chains),
         )
         if self.settings.examine and method.kind != Kind.STOCHASTIC_GRADIENT:
@@ -149,6 +152,15 @@ def true_draws(result: Result) -> np.ndarray:
         key = address(as_key(result.key), Use.PREDICT)  # no stream that the fit has used
         return np.asarray(_draw(posterior, key))[None]
     return result.z[result.best][None]
+
+
+def known_moments(result: Result) -> Moments | None:
+    """Mean and sd of every coordinate, of a distribution whose parameters tell them."""
+    posterior = result.posterior
+    told = posterior.moments() if isinstance(posterior, AbstractDistribution) else None
+    if told is None:
+        return None
+    return np.asarray(told[0], np.float64), np.asarray(told[1].sd(), np.float64)
 
 
 def _draw(posterior: AbstractDistribution | AbstractGenerator, key: jax.Array) -> jax.Array:
@@ -204,11 +216,11 @@ def _of_peer(blank: Record, case: Case, target: Target, reference: np.ndarray) -
     )
 
 
-def _truth(z: np.ndarray, reference: np.ndarray, case: Case) -> dict:
+def _truth(z: np.ndarray, reference: np.ndarray, case: Case, known: Moments | None = None) -> dict:
     """What is true of draws (chains, draws, d): sizes, errors, label."""
     chains, draws, _ = z.shape
     seen = {"chains": chains, "draws": draws, "dtype": str(z.dtype)}
     if not z.size:
         return seen | {"label": str(Label.WRONG)}
-    errors = measure(z, reference, case.scale)
+    errors = measure(z, reference, case.scale, known)
     return seen | {"errors": errors, "label": str(errors.label)}
