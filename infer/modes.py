@@ -21,7 +21,7 @@ FEWEST, LEAST_EACH = 4000, 100  # draws for the masses: in all, and of each mode
 
 @dataclasses.dataclass(frozen=True)
 class Mode:
-    """A mode, and a Cholesky factor of the inverse of the negative Hessian there."""
+    """A mode, and a triangular root F, with F F^T the inverse of the negative Hessian there."""
 
     z: np.ndarray
     factor: np.ndarray
@@ -154,9 +154,13 @@ def _settle(target: Target, z: np.ndarray) -> Mode | None:
     )
     if not (np.isfinite(end).all() and np.isfinite(precision).all()):
         return None
-    if np.linalg.eigvalsh(precision)[0] <= 0 or score @ np.linalg.solve(precision, score) > 0.02:
+    values = np.linalg.eigvalsh(precision)
+    # Along a ridge, such as a ring, the curvature is zero but for rounding.
+    if values[0] <= len(end) * float(jnp.finfo(jnp.zeros(()).dtype).eps) * values[-1]:
         return None
-    return Mode(end, np.linalg.cholesky(np.linalg.inv(precision)))
+    if score @ np.linalg.solve(precision, score) > 0.02:
+        return None
+    return Mode(end, np.linalg.inv(np.linalg.cholesky(precision)).T)
 
 
 @eqx.filter_jit

@@ -417,3 +417,13 @@ def test_moments_that_rare_draws_rule_are_said():
     assert found.value == pytest.approx(np.log(sd / most.std(axis=0)).max() / np.log(1.3))
     assert rare_parts(np.ones(2), most, ["a", "b"]).status == "info"
     assert rare_parts(np.ones(2), most[:10] * 1.2, ["a", "b"]).status == "info"  # ten draws vary
+
+
+def test_a_ridge_has_no_mode():
+    """The density is constant along the circle of radius 3: tops there are no strict maxima."""
+    target = infer.from_log_density(
+        lambda x: -50 * (jnp.hypot(x[0], x[1]) - 3) ** 2, jnp.array([3.0, 0.0])
+    )
+    angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
+    points = 3.1 * np.column_stack([np.cos(angle), np.sin(angle)])
+    assert climb(target, points, np.zeros(2), 2 * np.eye(2))[0] == []
