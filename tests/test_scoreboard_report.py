@@ -8,6 +8,7 @@ import pytest
 from infer.core.evidence import Evidence
 from infer.scoreboard import __main__ as command
 from infer.scoreboard import record
+from infer.scoreboard.ablation import ablated, halves
 from infer.scoreboard.counts import bounds, is_false_alarm, is_miss, share
 from infer.scoreboard.errors import LOST, Errors
 from infer.scoreboard.figures import calibration, heat_map
@@ -238,3 +239,38 @@ def test_names_come_in_the_order_asked_for():
         "NUTS, dense",
     ]
     assert command.selected(["*"], names, "methods") == names
+
+
+def objected(case, label, hi, kl, **fields):
+    """A fit with two pieces of evidence at the limits in use, and a verdict that goes with them."""
+    evidence = (
+        Evidence(
+            "score regression", hi, "hi <= 0.5 ok", "suspect" if hi > 0.5 else "ok", "as told"
+        ),
+        Evidence("KL gap", kl, "<= 0.2 ok, > 2 failed", "suspect" if kl > 0.2 else "ok", "as told"),
+    )
+    verdict = "suspect" if max(hi / 0.5, kl / 0.2) > 1 else "ok"
+    return fitted(case, "m", label, verdict, evidence=evidence, **fields)
+
+
+def test_evidence_is_worth_what_hangs_on_it():
+    """In the first half (a, c) a wrong fit has hi = 0.7: a limit up to 0.6 stops it."""
+    records = [
+        objected("a", "wrong", 0.7, 0.0),
+        objected("b", "wrong", 0.58, 0.1),
+        objected("b", "wrong", 0.9, 5.0),
+        objected("b", "right", 0.55, 0.0),
+        objected("c", "wrong", 0.1, 0.3),
+        objected("d", "right", 0.3, 0.0),
+        objected("e", "wrong", 0.9, 0.0, tags=("modes",)),  # not counted
+    ]
+    assert ablated(records) == [
+        ["score regression", "3", "2", "1", "1"],
+        ["KL gap", "2", "1", "0", "0"],
+    ]
+    assert halves(records) == [
+        ["score regression", "first", "0.6", "0.5", "1 of 2", "2 of 2"],
+        ["score regression", "second", "0.5", "0.5", "0 of 2", "0 of 0"],
+        ["KL gap", "first", "0.12", "0.1", "0 of 2", "1 of 2"],
+        ["KL gap", "second", "0.2", "0.1", "1 of 2", "0 of 0"],
+    ]

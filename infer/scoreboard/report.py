@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+from infer.scoreboard.ablation import ablated, halves
 from infer.scoreboard.case import Group
 from infer.scoreboard.counts import (
     Stratum,
@@ -42,6 +43,7 @@ def markdown(records: Sequence[Record]) -> str:
         _bounds(records),
         _misses(records),
         _false_alarms(records),
+        _worth(records),
         *([_examined(records)] if any(r.examined for r in records) else []),
         _per("Method", records, lambda r: r.method),
         _per("Posterior", records, lambda r: r.case),
@@ -90,6 +92,26 @@ def _head(records: Sequence[Record]) -> str:
         f"{span}; {versions}.\n\n"
         "A fit is *wrong* where some coordinate has a mean off by more than 0.3 posterior sd or an "
         "sd off by more than a factor 1.3, *right* where all are below 0.1 and 1.1, *gray* between."
+    )
+
+
+def _worth(records: Sequence[Record]) -> str:
+    lone = ("wrong", "nothing else objects", "right", "nothing else objects")
+    half = (
+        "evidence",
+        "half that sets it",
+        "limit",
+        "in use",
+        "other half: wrong pass",
+        "right pass",
+    )
+    return (
+        "## What each kind of evidence is worth\n\nPosteriors of one mode: fits that it objects "
+        "to, and those that would be ok without it.\n\n"
+        + _table(("evidence", *lone), ablated(records))
+        + "\n\nThe largest limit (of some multiples of the one in use) that lets no wrong fit of "
+        "every other posterior pass, and what it does on the rest.\n\n"
+        + _table(half, halves(records))
     )
 
 
