@@ -88,7 +88,7 @@ def _head(records: Sequence[Record]) -> str:
         f"by {len({r.method for r in own})} methods under default settings, at most "
         f"{settings.budget:g} s of warm-up and steps each, key {settings.key}. {examined}"
         f"{counts[ERROR]} ended with an error, {counts[UNSUITED]} pairs do not go together. "
-        f"Precision: {', '.join(sorted({r.dtype for r in records if r.dtype})) or 'unknown'}. "
+        f"Precision: {', '.join(sorted({r.dtype for r in records if r.draws})) or 'unknown'}. "
         f"{span}; {versions}.\n\n"
         "A fit is *wrong* where some coordinate has a mean off by more than 0.3 posterior sd or an "
         "sd off by more than a factor 1.3, *right* where all are below 0.1 and 1.1, *gray* between."

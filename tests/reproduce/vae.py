@@ -7,7 +7,6 @@ codes        the same by discrete codes
 importance   the toy of variational importance sampling: one latent variable, quadrature
 """
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import vae_importance
 from experiments import Found, run
 from sklearn.datasets import load_digits
 
@@ -23,9 +23,6 @@ from infer import regularizers
 from infer.likelihoods import Bernoulli
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "examples"))
-import vae_importance  # noqa: E402
-
 PAGE, RECORD = ROOT / "docs" / "vae.md", ROOT / "build" / "vae.json"
 STEPS, BATCH, LATENT = 15_000, 64, 8
 
@@ -212,7 +209,7 @@ def _quality(x: jax.Array) -> Any:
 def importance() -> list[dict[str, Any]]:
     return [
         {"method": name, "gap": spread(fits.gap), "error of the mean": spread(fits.error)}
-        for name, fits in vae_importance.compare().items()
+        for name, fits in vae_importance.compare(batch_size=100, steps=2000).items()
     ]
 
 

@@ -6,7 +6,7 @@ Quadrature over z says how far the fitted log p(x) stays below the best, and how
 mean of z is from that of the posterior. The likelihood of one bit decides little: what the pairs
 differ in is the posterior. Ten restarts of each, fitted side by side.
 
-    python examples/vae_importance.py --out docs/images
+    python tests/reproduce/vae_importance.py --out FOLDER
 """
 
 import argparse
@@ -29,7 +29,7 @@ from infer.likelihoods import Bernoulli
 
 CENTERS = (-8.0, -2.0, 2.0, 8.0)  # of the mixture that made the data
 LINE = jnp.linspace(-60, 60, 40_001)
-RESTARTS, STEPS = 10, 2000
+RESTARTS = 10
 PAIRS = {
     "VI": (infer.ReverseKL(), infer.ReverseKL()),
     "CHIVI": (infer.ChiSquare(), infer.ReverseKL()),
@@ -73,9 +73,9 @@ def exact(model: Any, value: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jax.nn.logsumexp(log_p), abs(model.posterior(row).moments()[0][0] - mean)
 
 
-def compare() -> dict[str, Fits]:
+def compare(batch_size: int, steps: int) -> dict[str, Fits]:
     x = bits()
-    data, share = infer.Data(x, batch_size=20), float(jnp.mean(x))
+    data, share = infer.Data(x, batch_size=batch_size), float(jnp.mean(x))
     best = share * np.log(share) + (1 - share) * np.log1p(-share)
     found = {}
     for name, objective in PAIRS.items():
@@ -90,7 +90,7 @@ def compare() -> dict[str, Fits]:
             estimator=infer.Score(),
             optimizer=infer.optimizer(optax.adam, learning_rate=5e-3),
         )
-        result = infer.fit(data, vae, key=0, steps=STEPS, chains=RESTARTS, progress=False)
+        result = infer.fit(data, vae, key=0, steps=steps, chains=RESTARTS, progress=False)
         gaps, errors = [], []
         for i in range(RESTARTS):
             state = jax.tree.map(lambda leaf, i=i: leaf[i], result.trail.carry.states)
@@ -109,11 +109,11 @@ def compare() -> dict[str, Fits]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "figures")
+    parser.add_argument("--out", type=Path, default=Path("build"))
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
 
-    found = compare()
+    found = compare(batch_size=20, steps=1000)
     figure, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
     for place, fits in enumerate(found.values()):
         spots = place + np.linspace(-0.15, 0.15, RESTARTS)
