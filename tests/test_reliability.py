@@ -372,9 +372,9 @@ def test_ctrl_c_twice_ends_at_once_and_the_checkpoint_is_kept(tmp_path):
 
     def press_twice(progress):
         if progress.phase == "steps" and progress.step == 20:
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(0.001)  # not yet
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.001)  # not yet. A signal from os.kill may come late and join the first
+            signal.raise_signal(signal.SIGINT)
             time.sleep(60)
 
     began = time.monotonic()
