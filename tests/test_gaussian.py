@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from agreement import assert_same
 from marks import slow
 from scipy import integrate, optimize, stats
 from scipy.linalg import sqrtm
@@ -1349,19 +1350,6 @@ def test_three_fits_at_once(capsys):
     np.testing.assert_allclose(many.posteriors[0].covariance, one.posterior.covariance, atol=1e-4)
     for q in many.posteriors[1:]:
         np.testing.assert_allclose(q.mean, one.posterior.mean, atol=0.02)
-
-
-def assert_same(a, b):
-    np.testing.assert_array_equal(a.z, b.z)
-    assert a.history.keys() == b.history.keys()
-    for name in a.history:
-        np.testing.assert_array_equal(a.history[name], b.history[name], err_msg=name)
-    jax.tree.map(
-        lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)),
-        a.trail.carry,
-        b.trail.carry,
-    )
-    assert (a.gradients, a.outcome) == (b.gradients, b.outcome)
 
 
 STEPS = 24

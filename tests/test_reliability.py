@@ -13,10 +13,10 @@ import warnings
 from functools import cache
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from agreement import assert_same
 
 import infer
 import infer.run.checkpoint
@@ -45,20 +45,6 @@ def fit(**options):
 def whole():
     """The run that nothing disturbs."""
     return fit()
-
-
-def assert_same(a, b):
-    """Draws, history and states of two results are the same bits."""
-    np.testing.assert_array_equal(a.z, b.z)
-    assert a.history.keys() == b.history.keys()
-    for name in a.history:
-        np.testing.assert_array_equal(a.history[name], b.history[name], err_msg=name)
-    jax.tree.map(
-        lambda x, y: np.testing.assert_array_equal(np.asarray(x), np.asarray(y)),
-        a.trail.carry,
-        b.trail.carry,
-    )
-    assert (a.gradients, a.outcome) == (b.gradients, b.outcome)
 
 
 # Killed ---------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ class Label(StrEnum):
     WRONG = "wrong"
 
 
+LETTERS: dict[str, str] = {Label.RIGHT: "R", Label.GRAY: "g", Label.WRONG: "W"}  # in tables
+
+
 class Scale(Enum):
     """Center and width of a coordinate: mean and sd, or median and half of the 16-84 % range.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from infer.bridges.figures import require_pyplot
-from infer.scoreboard.errors import Label
+from infer.scoreboard.errors import LETTERS, Label
 from infer.scoreboard.record import ERROR, PEER, VERDICTS, Record
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 # From light to dark with the severity, so that the colors are in order without color, too.
 _COLORS = {"ok": "#CFE8F5", "suspect": "#E3A23B", "failed": "#7A2318", ERROR: "#FFFFFF"}
 _INK = {"ok": "black", "suspect": "black", "failed": "white", ERROR: "black"}
-_LETTERS: dict[str, str] = {Label.RIGHT: "R", Label.GRAY: "g", Label.WRONG: "W"}
 _SHAPES = {"ok": "o", "suspect": "s", "failed": "x"}
 _LEAST, _MOST = 1e-2, 1e2  # label units; what lies beyond is drawn at the edge
 
@@ -34,7 +33,7 @@ def heat_map(records: Sequence[Record]) -> "Figure":
         frame = {"edgecolor": "#999999", "linewidth": 0.5} | edge
         corner, color = (x - 0.46, y - 0.46), _COLORS[r.verdict]
         ax.add_patch(pyplot.Rectangle(corner, 0.92, 0.92, facecolor=color, **frame))
-        letter = _LETTERS.get(r.label, "!")
+        letter = LETTERS.get(r.label, "!")
         ax.text(x, y, letter, ha="center", va="center", fontsize=8, color=_INK[r.verdict], zorder=4)
     ax.set(xlim=(-0.6, len(methods) - 0.4), ylim=(len(cases) - 0.4, -0.6), aspect="equal")
     ax.set_xticks(range(len(methods)), methods, rotation=90, fontsize=8)

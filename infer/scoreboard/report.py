@@ -18,14 +18,13 @@ from infer.scoreboard.counts import (
     share,
     stratum,
 )
-from infer.scoreboard.errors import Label
+from infer.scoreboard.errors import LETTERS, Label
 from infer.scoreboard.methods import Kind
 from infer.scoreboard.record import ERROR, PEER, UNSUITED, Record
 
 NOT_CHAINS = (Kind.VI, Kind.PARTICLES)
 _COUNTED = ("wrong", "o / s / f", "right", "o / s / f", "gray", "o / s / f")
 _MARKS = {"ok": "ok", "suspect": "sus", "failed": "fail", ERROR: "error", UNSUITED: ""}
-_LETTERS: dict[str, str] = {Label.RIGHT: "R", Label.GRAY: "g", Label.WRONG: "W"}
 _FLAT = (
     "case group method kind dim verdict label units over_floor chains draws warmup steps gradients "
     "compile_seconds warmup_seconds run_seconds seconds verdict_seconds examined examine_seconds "
@@ -210,7 +209,7 @@ def _matrix(records: Sequence[Record]) -> str:
 
 
 def _cell(r: Record) -> str:
-    text = f"{_LETTERS.get(r.label, '')} {_MARKS[r.verdict]}".strip()
+    text = f"{LETTERS.get(r.label, '')} {_MARKS[r.verdict]}".strip()
     return f"**{text}**" if is_miss(r) else text
 
 
