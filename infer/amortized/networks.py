@@ -56,8 +56,8 @@ class MultilayerPerceptron(eqx.Module):
         """The output for one row."""
         u = (_raveled(inputs) - self.mean.value) / self.scale.value
         for layer in self.layers[:-1]:
-            u = self.activation(layer(u))
-        return self.layers[-1](u).reshape(self.shape)
+            u = self.activation(_affine(layer, u))
+        return _affine(self.layers[-1], u).reshape(self.shape)
 
 
 class MLP(AbstractNetwork):
@@ -117,6 +117,11 @@ def made_perceptron(
     )
     mean, scale = Frozen(jnp.mean(rows, axis=0)), Frozen(jnp.where(sd > 1e-6, sd, 1))
     return MultilayerPerceptron(mean, scale, tuple(layers), activation, start.shape)
+
+
+def _affine(layer: eqx.nn.Linear, u: Array) -> Array:
+    # W @ u over rows and draws puts units in front, and XLA then copies them back in every layer.
+    return u @ layer.weight.T + layer.bias
 
 
 def _raveled(inputs: tuple[Array, ...]) -> Array:

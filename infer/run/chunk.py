@@ -1,5 +1,6 @@
 """The compiled part of a run: some steps of every chain, recorded in a buffer."""
 
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -80,6 +81,22 @@ def _finite(algorithm: Algorithm, state: State) -> Flag:
     return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
 
 
+def every(f: Callable[..., Any], alone: bool) -> Callable[..., Any]:
+    """`f` over the leading axis of its arguments; without `vmap` where that axis has one element.
+
+    The products of one chain then stay plain matrix products and its conditions stay branches, of
+    which one is taken: under `vmap` both are.
+    """
+    if not alone:
+        return jax.vmap(f)
+
+    def only(*arguments: Any) -> Any:
+        answer = f(*jax.tree.map(lambda leaf: leaf[0], arguments))
+        return jax.tree.map(lambda leaf: leaf[None], answer)
+
+    return only
+
+
 def _blank(shape: jax.ShapeDtypeStruct) -> Array:
     missing = jnp.nan if jnp.issubdtype(shape.dtype, jnp.inexact) else 0
     return jnp.full(shape.shape, missing, shape.dtype)
@@ -95,7 +112,7 @@ def begin(
         placed: Any = problem.at(start)
         return algorithm.init(address(key, Use.INIT), placed)
 
-    states = jax.vmap(first)(keys, starts)
+    states = every(first, keys.shape[0] == 1)(keys, starts)
     return _fresh(algorithm, problem, keys, states)
 
 
@@ -158,9 +175,10 @@ def advance(
     def body(j: Array, loop: tuple[Carry, dict[str, Array], Array]):
         carry, buffer, gradients = loop
         i = schedule.start + j
-        states, info = jax.vmap(one_chain, (0, 0, None))(keys, carry.states, i)
+        move = every(lambda key, state: one_chain(key, state, i), alone)
+        states, info = move(keys, carry.states)
         spent = jnp.where(carry.alive, info.gradients, 0)  # a halted chain spends none
-        ok = jnp.isfinite(info.loss) & jax.vmap(lambda s: _finite(algorithm, s))(states)
+        ok = jnp.isfinite(info.loss) & every(lambda s: _finite(algorithm, s), alone)(states)
         take = ok & carry.alive
         refused = ~ok & carry.alive
 
@@ -179,7 +197,7 @@ def advance(
         )
         if not warming:
             slot = jax.lax.div(i, schedule.thin) - jax.lax.div(schedule.start, schedule.thin)
-            record = jax.vmap(lambda s, f: record_of(algorithm, s, f))(states, info)
+            record = every(lambda s, f: record_of(algorithm, s, f), alone)(states, info)
             buffer = jax.tree.map(lambda b, v: b.at[slot].set(v), buffer, record)
         return carry, buffer, gradients + spent.astype(gradients.dtype)
 
@@ -187,6 +205,7 @@ def advance(
         shapes = record_shapes(algorithm, carry)
         return {k: jnp.zeros((rows, *s.shape), s.dtype) for k, s in shapes.items()}
 
+    alone = keys.shape[0] == 1
     gradients = jnp.zeros(keys.shape[0], jnp.int32)
     buffer = {} if warming else blank()
     return jax.lax.fori_loop(0, schedule.count, body, (carry, buffer, gradients))
