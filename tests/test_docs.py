@@ -1,37 +1,60 @@
 """Every Python block of the README and of the documentation runs.
 
 The blocks of one page share a namespace and run in order, in an empty folder. A block that is not
-meant to run has another language than `python`.
+meant to run has another language than `python`. One that is titled `raises` has to raise what the
+text block after it begins with.
 """
 
 import inspect
 import re
+import textwrap
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 SLOW = {
+    "docs/coming_from.md",
+    "docs/first_fit.md",
     "docs/flows.md",
     "docs/gaussian.md",
     "docs/langevin.md",
+    "docs/machines.md",
     "docs/mcmc.md",
     "docs/mirror_langevin.md",
     "docs/particles.md",
     "docs/stochastic_gradient.md",
+    "docs/suspect.md",
     "docs/transport.md",
     "docs/vae.md",
     "docs/variational.md",
     "docs/verdict.md",
 }  # only `make reproduce` runs them
-BLOCK = re.compile(r"^```python[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+# Indented where it stands in a tab.
+BLOCK = re.compile(
+    r'^( *)```(?:python[^\n]*|(py title="raises"))\n(.*?)^\1```(?:\s*```text\n(.*?)^ *```)?',
+    re.MULTILINE | re.DOTALL,
+)
 
 
-def blocks(page: Path) -> list[tuple[int, str]]:
-    """Line number and text of every Python block."""
-    text = page.read_text()
-    return [(text[: found.start(1)].count("\n"), found.group(1)) for found in BLOCK.finditer(text)]
+class Block(NamedTuple):
+    """A block of a page: its first line, its code, and how the error begins that it raises."""
+
+    line: int
+    code: str
+    error: str | None
+
+
+def blocks(page: Path) -> list[Block]:
+    """Every block that is run."""
+    text, found = page.read_text(), []
+    for match in BLOCK.finditer(text):
+        _, raises, code, after = match.groups()
+        line = text[: match.start(3)].count("\n")
+        found.append(Block(line, textwrap.dedent(code), after if raises else None))
+    return found
 
 
 def parameters() -> list:
@@ -47,7 +70,11 @@ def parameters() -> list:
 def test_blocks_are_found(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("a\n\n```python\nx = 1\n```\n\n```text\nno\n```\n\n```python\ny = 2\n```\n")
-    assert blocks(page) == [(3, "x = 1\n"), (11, "y = 2\n")]
+    assert blocks(page) == [(3, "x = 1\n", None), (11, "y = 2\n", None)]
+    page.write_text('=== "tab"\n\n    ```python\n    if x:\n        y\n    ```\n')
+    assert blocks(page) == [(3, "if x:\n    y\n", None)]
+    page.write_text('```py title="raises"\n1 / 0\n```\n\n```text\ndivision\n```\n')
+    assert blocks(page) == [(1, "1 / 0\n", "division\n")]
     assert "README.md" in {p.id for p in parameters()}
 
 
@@ -55,9 +82,16 @@ def test_blocks_are_found(tmp_path):
 def test_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     namespace: dict = {"__name__": "page"}
-    for line, text in blocks(page):
+    for line, text, error in blocks(page):
         # Blank lines in front, so that a traceback names the line of the page.
-        exec(compile("\n" * line + text, str(page), "exec"), namespace)
+        code = compile("\n" * line + text, str(page), "exec")
+        if error is None:
+            exec(code, namespace)
+            continue
+        with pytest.raises(Exception) as caught:
+            exec(code, namespace)
+        said = " ".join(str(caught.value.args[0]).split())
+        assert said.startswith(" ".join(error.split())), f"line {line}: {said}"
     if pyplot := namespace.get("plt"):
         pyplot.close("all")
 
