@@ -5,6 +5,7 @@ meant to run has another language than `python`. One that is titled `raises` has
 text block after it begins with.
 """
 
+import ast
 import inspect
 import re
 import textwrap
@@ -113,3 +114,43 @@ def test_every_public_name_is_in_the_reference():
         if not name.startswith("_") and not inspect.ismodule(thing)
     }
     assert sorted(names - set(re.findall(r"\binfer\.(\w+)", text))) == []
+
+
+def assigned(function: ast.FunctionDef) -> dict[str, ast.expr]:
+    """What the names of a function are assigned, `a = x` or `a, b = x, y`."""
+    found = {}
+    for node in ast.walk(function):
+        if isinstance(node, ast.Assign):
+            left, right = node.targets[0], node.value
+            both = isinstance(left, ast.Tuple) and isinstance(right, ast.Tuple)
+            pairs = zip(left.elts, right.elts, strict=True) if both else [(left, right)]
+            found |= {name.id: value for name, value in pairs if isinstance(name, ast.Name)}
+    return found
+
+
+def names_of_evidence() -> set[str]:
+    """The first argument of every `Evidence(...)`, written there or assigned in the function."""
+    found = set()
+    for file in (ROOT / "infer").rglob("*.py"):
+        for function in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(function, ast.FunctionDef):
+                continue
+            values = assigned(function)
+            for node in ast.walk(function):
+                if (
+                    isinstance(node, ast.Call)
+                    and ast.unparse(node.func) == "Evidence"
+                    and node.args
+                ):
+                    first = node.args[0]
+                    first = values[first.id] if isinstance(first, ast.Name) else first
+                    found |= {first.value} if isinstance(first, ast.Constant) else set()
+    return found
+
+
+def test_every_kind_of_evidence_is_explained():
+    names = names_of_evidence()
+    assert {"score regression", "KL gap", "mode search", "clipped weight"} <= names
+    text = (ROOT / "docs" / "suspect.md").read_text()
+    table = text[text.index("## Every kind of evidence") :]
+    assert sorted(name for name in names if f"`{name}`" not in table) == []
