@@ -80,7 +80,7 @@ def test_blocks_are_found(tmp_path):
 
 
 @pytest.mark.parametrize("page", parameters())
-def test_runs(page, tmp_path, monkeypatch):
+def test_runs(page, tmp_path, monkeypatch, unchecked):
     monkeypatch.chdir(tmp_path)
     namespace: dict = {"__name__": "page"}
     for line, text, error in blocks(page):
