@@ -79,7 +79,10 @@ def judge_rows(data: Data, model: AmortizedModel, key: PRNGKey) -> tuple[Evidenc
     looked = _look(model, rows, key)
     if not np.isfinite(looked.elbo).all():
         bad = int(np.sum(~np.isfinite(looked.elbo)))
-        meaning = f"the log weights of {bad} of {len(looked.elbo)} rows are not finite"
+        meaning = (
+            f"the log weights of {bad} of {len(looked.elbo)} rows are not finite: look for values "
+            "outside the support of the likelihood, or take a smaller learning rate"
+        )
         return (Evidence("finite rows", float(bad), "0", "failed", meaning),)
     use = queries.use_of(model, rows, key)
     evidence = [*_bounds(looked, apart), *_rows_off(looked, model.head.dim)]

@@ -11,6 +11,8 @@ from infer.diagnostics.coordinates import COLUMNS, bonferroni
 from infer.diagnostics.equipartition import equipartition
 from infer.verdict import Sample
 
+LONGER = "Run longer, result.extend(steps=...)"
+
 
 def mixing(z: np.ndarray, names: list[str], blind: bool = False) -> tuple[Evidence, ...]:
     """R-hat and bulk ESS of the worst coordinate of chains (chains, draws, d).
@@ -28,10 +30,11 @@ def mixing(z: np.ndarray, names: list[str], blind: bool = False) -> tuple[Eviden
     else:
         between = "failed" if value > 1.3 else "suspect" if value > 1.05 else "ok"
         text = f"R-hat of {names[worst_r]} is {value:.3f}"
-        text += "" if between == "ok" else ": the chains do not agree, run longer"
+        text += "" if between == "ok" else f": the chains do not agree. {LONGER}, or look for modes"
         text += " (halves of one chain)" if len(z) == 1 else ""
     enough: Status = "ok" if size >= 100 else "suspect"
     draws = f"{size:.0f} effective draws of {names[worst_e]}"
+    draws += "" if enough == "ok" else f": too few. {LONGER}"
     if blind:
         text += " (ignores the bias of the step size)"
         draws += " (ignores the bias of the step size)"

@@ -129,8 +129,11 @@ def _cross_check(
     elif value < 0.7 and lo < 0.5 and tail <= 0.5 and not walkers.diverged.any() and trusted:
         status = "ok"
     meaning = (
-        f"16 draws moved by NUTS drift by {value:.2g} label units in {which} (lower bound {lo:.2g})"
+        f"16 draws moved by NUTS drift by {value:.2g} label units in {which} (lower bound "
+        f"{lo:.2g}; 1 is an error that makes a fit wrong)"
     )
+    if status == "failed":
+        meaning += ": the draws were not where the posterior is. Use infer.NUTS() itself"
     limits = "< 0.7 lifts a suspicion, lower bound > 1 fails"
     return Evidence("NUTS cross-check", value, limits, status, meaning)
 
@@ -168,4 +171,6 @@ def _restarts(
     which = target.coordinate_names()[int(size.max(axis=0).argmax())]
     status: Status = "ok" if value <= 1 else "suspect"
     meaning = f"fits from far starts differ by {value:.2g} label units in {which}"
+    if status == "suspect":
+        meaning += ": several modes, or not converged. Take more steps, or compare chains=4"
     return (Evidence("restarts", value, "<= 1", status, meaning),)

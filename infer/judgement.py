@@ -35,6 +35,8 @@ MORE_DRAWS = (4000, 16_000)  # a distribution that is neither right nor wrong is
 MOST_SCORED = 2**26  # numbers in the scored draws of chains, in many dimensions
 MOST_SEEN = 2**29  # numbers drawn for a verdict, in many dimensions
 
+NO_DRAW = "stopped before the first draw: allow more max_seconds, or less warmup"
+
 Fitted = AbstractDistribution | AbstractGenerator  # what independent draws can be taken of
 
 
@@ -152,7 +154,7 @@ def _judge_chains(target: Target, algorithm: AbstractSampler, trail: Trail) -> J
     record = trail.record()
     chains = len(trail.carry.alive)
     if not record:
-        none = Evidence("number of draws", 0.0, ">= 1", "failed", "stopped before the first draw")
+        none = Evidence("number of draws", 0.0, ">= 1", "failed", NO_DRAW)
         return np.zeros((chains, 0, target.dim)), np.zeros((chains, 0)), None, (none,)
     z = np.swapaxes(record["position"], 0, 1)
     log_prob = -np.swapaxes(record["loss"], 0, 1)
@@ -331,4 +333,7 @@ def _state_hint(stacked: Posterior, target: Target) -> str:
         return "Its networks were trained too little or are too small: more steps, a greater width"
     if not target.exact:
         return "Minibatch noise moves the fit: take a smaller step, or a larger batch_size"
-    return ""
+    return (
+        "Take more steps if it has not converged; if it has, its shape cannot follow this "
+        "posterior: try infer.NUTS()"
+    )

@@ -142,7 +142,8 @@ def _weights(
     status: Status = "ok"
     if beyond[worst] > 0.05:
         status = "failed" if beyond[worst] > 0.2 else "suspect"
-        meaning += "; means and probabilities over all modes are wrong, those of each are not"
+        meaning += "; means and probabilities over all modes are wrong, those of each are not. "
+        meaning += "infer.ParallelTempering() crosses between modes"
     return Evidence(name, float(off[worst]), threshold, status, meaning)
 
 

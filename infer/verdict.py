@@ -131,7 +131,8 @@ def account(outcome: Outcome, alive: int, steps: int) -> Evidence:
             f"{chains} chains ({refused} steps"
             + (f", the first at step {min(first)}" if first else ", at the very start")
             + "): the density has a hole (nan, inf or log of a negative number) where the fit has "
-            "mass. Find it with infer.check(target, key=0), or give the parameter its support"
+            "mass, or the step size is so large that the run flew off. Find a hole with "
+            "infer.check(target, key=0), or give the parameter its support"
         )
     elif refused:
         meaning += f"; {refused} steps that were not finite were refused"
@@ -232,7 +233,10 @@ def _stein(sample: Sample) -> Evidence:
     meaning = f"the kernel Stein discrepancy is {ratio:.2g} times that of independent draws"
     far = not ratio <= STEIN_LIMIT
     if far:
-        meaning += ": the particles are not yet where the posterior is, or too few for its shape"
+        meaning += (
+            ": the particles are not yet where the posterior is, or too few for its shape. Take "
+            "more steps, or more particles"
+        )
     status: Status = "suspect" if far else "ok"
     return Evidence("kernel Stein discrepancy", ratio, f"<= {STEIN_LIMIT}", status, meaning)
 
@@ -268,7 +272,10 @@ def restarts(means: np.ndarray, sds: np.ndarray, names: list[str]) -> Evidence:
     value = float(spread[worst])
     meaning = f"{len(means)} restarts put the mean of {names[worst]} {value:.2g} sd apart"
     if not value <= 0.3:
-        meaning += "; they found different answers, result.posterior is the one of best objective"
+        meaning += (
+            "; they found different answers, result.posterior is the one of best objective. Take "
+            "more steps; if they still differ there are several modes: result.examine(key=0)"
+        )
         return Evidence(name, value, "<= 0.3", "suspect", meaning)
     return Evidence(name, value, "<= 0.3", "info", meaning)
 
@@ -337,7 +344,8 @@ def _broken(sample: Sample) -> tuple[Evidence, ...]:
 def _not_finite(lost: int, n: int) -> Evidence:
     meaning = (
         f"the log density or its gradient is not finite at {lost} of {n} draws of the "
-        "fit: the fit has mass where the posterior has none or is not defined"
+        "fit: the fit has mass where the posterior has none or is not defined. Give the parameter "
+        "its support, or find the hole with infer.check(target, key=0)"
     )
     return Evidence("finite draws", float(lost), "0", "failed", meaning)
 
@@ -428,10 +436,12 @@ def _margin(text: str, size: float, above: float) -> str:
 def _tail(r: ScoreRegression | CoordinateRegression) -> Evidence:
     heavy = r.tail > 0.5
     if math.isnan(r.tail):
-        meaning = f"too few draws ({r.n}) to see the tail of the scores"
+        meaning = f"too few draws ({r.n}) to see the tail of the scores: take more"
         return Evidence("score tail", r.tail, "<= 0.5", "suspect", meaning)
     meaning = (
-        "cannot tell: the scores have too heavy a tail to be averaged (a funnel or a boundary)"
+        "cannot tell: the scores have too heavy a tail to be averaged (a funnel or a boundary). "
+        "Write the model differently, such as a hierarchy non-centered, or ask "
+        "result.examine(key=0)"
         if heavy
         else "the scores can be averaged"
     )
@@ -444,7 +454,10 @@ def _weights(log_w: np.ndarray, d: int) -> list[Evidence]:
     status: Status = "failed" if not gap <= unit else "suspect" if gap > 0.1 * unit else "ok"
     meaning = f"the fit is at least {gap:.2g} nats (KL) from the posterior"
     if status != "ok":
-        meaning += ": its shape is not the posterior's (skew, tails, a funnel, or not converged)"
+        meaning += (
+            ": its shape is not the posterior's (skew, tails, a funnel, or not converged). "
+            "infer.NUTS() assumes no shape"
+        )
     elbo, error = float(np.mean(log_w)), float(np.std(log_w) / math.sqrt(log_w.size))
     bound = f"the evidence lower bound is {elbo:.6g} +/- {error:.1g} nats"
     shape = f"Pareto k-hat of the weights: {khat:.2f}"

@@ -375,6 +375,15 @@ def broken(y):
     numpyro.sample("a", dist.Normal(jnp.zeros(5), jnp.ones(4)))
 
 
+def decides(y):
+    a = numpyro.sample("a", dist.Normal(0, 1))
+    numpyro.sample("y", dist.Normal(a if a > 0 else 2 * a, 1), obs=y)
+
+
+def outside_of_jax(y):
+    numpyro.sample("y", dist.Normal(np.exp(numpyro.sample("a", dist.Normal(0, 1))), 1), obs=y)
+
+
 def fixed_rows(X, y):
     a = numpyro.sample("a", dist.Normal(0, 1))
     with numpyro.plate("row", 12):
@@ -440,6 +449,9 @@ BAD = {
     "parameter": (parameter, (), {}, ValueError, "ImproperUniform"),
     "sphere": (sphere, (), {}, ValueError, "'a' has the support sphere"),
     "broken": (broken, (Y,), {}, ValueError, r"raised .* traced with y: float32\[12\]"),
+    "if": (decides, (Y,), {}, ValueError, "jnp.where.* in place of `if`"),
+    "numpy": (outside_of_jax, (Y,), {}, ValueError, "jax.numpy in place of numpy"),
+    "lists": (regression, (X.tolist(),), {}, ValueError, r"np.asarray\(X\)"),
     "unique": (grouped, (Y > 0, Y), {}, ValueError, r"argument 'g'.*static=\('g',\)"),
     "size": (sized, (np.asarray(4),), {}, ValueError, r"argument 'J'.*static=\('J',\)"),
     "empty": (regression, (X[:0],), {"y": Y[:0]}, ValueError, r"data are empty: \['X', 'y'\]"),

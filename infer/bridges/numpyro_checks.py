@@ -13,6 +13,12 @@ from infer.bridges.model_inputs import Inputs
 from infer.bridges.model_trace import Survey, run_unconstrained, scaled_log_prob, survey
 from infer.core.target import Labels
 
+ASKS_FOR_A_VALUE = (
+    jax.errors.ConcretizationTypeError,  # if, while, int(), float()
+    jax.errors.TracerArrayConversionError,  # a function of NumPy
+    jax.errors.TracerIntegerConversionError,  # range(), an index into a list
+)
+
 
 def first_survey(model: Callable, inputs: Inputs) -> Survey:
     """The sites of a model; where it cannot be traced, a message that names the argument."""
@@ -32,11 +38,26 @@ def first_survey(model: Callable, inputs: Inputs) -> Survey:
                 f"static=({name!r},))`, or pass a Python int. The error was: "
                 f"{type(error).__name__}: {first_line(error)}"
             ) from error
+        if lists := [name for name, value in inputs.items().items() if isinstance(value, list)]:
+            raise ValueError(
+                f"the model raised {type(error).__name__}, and its arguments {lists} are lists: "
+                f"write `np.asarray({lists[0]})`. The error was: {first_line(error)}"
+            ) from error
         raise ValueError(
             f"the model raised {type(error).__name__} when it was traced with "
-            f"{inputs.describe()}. The error was: {first_line(error)}. If it needs concrete "
-            f"values, name the arguments: `static={tuple(inputs.array_arguments())}`."
+            f"{inputs.describe()}. The error was: {first_line(error)}{_advice(error, inputs)}"
         ) from error
+
+
+def _advice(error: Exception, inputs: Inputs) -> str:
+    """What to write where the model asks for a value that only a compiled run will have."""
+    if not isinstance(error, ASKS_FOR_A_VALUE):
+        return ""
+    return (
+        ". Parameters have no values while the model is compiled: write `jnp.where` in place of "
+        "`if`, and jax.numpy in place of numpy. Arguments that it needs the values of are named "
+        f"in `static={tuple(inputs.array_arguments())}`."
+    )
 
 
 def first_line(error: Exception) -> str:

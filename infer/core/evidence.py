@@ -60,9 +60,9 @@ class Verdict:
         return str(self)  # what a notebook shows
 
     def __str__(self) -> str:
-        """The status and the reasons for it, a line each."""
+        """The status, and a line for each reason: its status, its name, what it means."""
         lines = [f"verdict: {self.status}"]
-        lines += [f"  {e.status}: {e.meaning}" for e in self.reasons]
+        lines += [f"  {e.status}, {e.name}: {e.meaning}" for e in self.reasons]
         if self.not_looked_for:
             lines.append(f"  not looked for: {self.not_looked_for}")
         return "\n".join(lines)

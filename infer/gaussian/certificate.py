@@ -20,10 +20,19 @@ from infer.gaussian.certified import (
 
 WHY = {
     RUNNING: "it was stopped too early, take more steps (result.extend(steps=...))",
-    LINE_SEARCH: "no step lowers the objective any more (improper posterior, rough density)",
-    SLOWLY: "the residual stopped falling (a funnel, heavy tails, or an improper posterior)",
-    TOO_FEW_POINTS: "fresh points do not confirm the fit, however many there are",
-    NO_DENSITY: "no Gaussian around the start has a finite log density everywhere",
+    LINE_SEARCH: (
+        "no step lowers the objective any more (improper posterior, rough density). Give every "
+        "parameter a proper prior, or use infer.NUTS()"
+    ),
+    SLOWLY: (
+        "the residual stopped falling (a funnel, heavy tails, or an improper posterior). Write "
+        "the model differently, or use infer.NUTS()"
+    ),
+    TOO_FEW_POINTS: "fresh points do not confirm the fit, however many there are: use infer.NUTS()",
+    NO_DENSITY: (
+        "no Gaussian around the start has a finite log density everywhere. Give parameters their "
+        "supports, or a start, init="
+    ),
 }
 KINKS = (
     "The Hessians do not agree with the gradients: the log density has kinks, or bends so sharply "

@@ -58,7 +58,7 @@ class ModeFound(AbstractStopping):
         else:
             meaning = (
                 "no mode was reached: the density cannot be climbed any further (a hole, a kink), "
-                "or the steps ran out"
+                "or the steps ran out. Take more steps, or infer.FBGVI(), which needs no mode"
             )
         return Evidence(name, smallest, threshold, "failed", meaning)
 
