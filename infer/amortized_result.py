@@ -45,6 +45,8 @@ from infer.variational.vi import VI
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from infer.cite import Bibliography
+
 
 class AmortizedResult:
     """The answer of `infer.fit` for rows: a model of them, with q(z | x) for each.
@@ -440,6 +442,12 @@ class AmortizedResult:
         result = extend(self, steps=steps, **options)
         assert isinstance(result, AmortizedResult)
         return result
+
+    def cite(self) -> "Bibliography":
+        """What to cite for this answer, as BibTeX: `print(result.cite())`; see `infer.cite`."""
+        from infer.cite import cite
+
+        return cite(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write history, verdict and parameters to one file; see `infer.load`."""

@@ -11,6 +11,8 @@ from infer.core.algorithm import AbstractSampler
 from infer.core.keys import Use, address, as_key
 from infer.core.outcome import Ending
 from infer.diagnostics.chains import ess_mean
+from infer.references.citation import cites
+from infer.references.langevin import TALAY_1990
 from infer.result import Result
 from infer.run.chunk import carry_on
 from infer.run.loop import Trail, run
@@ -53,6 +55,7 @@ class StepBias:
         return str(self)
 
 
+@cites(TALAY_1990)
 def half_step_bias(result: Result, *, key: Any) -> StepBias:
     """How far the step size has moved the answer of an unadjusted sampler.
 

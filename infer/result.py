@@ -25,6 +25,8 @@ from infer.summary import Summary, summarize
 if TYPE_CHECKING:
     import xarray
 
+    from infer.cite import Bibliography
+
 
 @dataclasses.dataclass(frozen=True)
 class Timings:
@@ -281,6 +283,12 @@ class Result:
         from infer.examine import examine
 
         return examine(self, key=key)
+
+    def cite(self) -> "Bibliography":
+        """What to cite for this answer, as BibTeX: `print(result.cite())`; see `infer.cite`."""
+        from infer.cite import cite
+
+        return cite(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write draws, history, verdict and states to one file; see `infer.load`."""

@@ -36,6 +36,8 @@ from infer.objectives.objective import AbstractObjective
 from infer.optimizers.averaging import average
 from infer.optimizers.clipping import MedianClip
 from infer.optimizers.optimizer import Optimizer, advance, first_state, optimizer
+from infer.references.citation import cites
+from infer.references.variational import BURDA_2016, KINGMA_2014
 from infer.regularizers.regularizer import AbstractRegularizer, Batch
 
 Beta = float | int | Scalar | Callable[[Count], Scalar] | None
@@ -55,6 +57,7 @@ class _State(eqx.Module):
     loss: Scalar
 
 
+@cites(KINGMA_2014, BURDA_2016)
 class VAE(AbstractAmortizer):
     """Fits a model of rows p(x, z) = p(z) p(x | decoder(z)) together with q(z | x), for all rows.
 
@@ -122,7 +125,6 @@ class VAE(AbstractAmortizer):
     stopping: LossSettled | None = eqx.field(static=True, default=None)
     start: Array | None = None
     default_steps: ClassVar[int] = 10_000
-    source: ClassVar[str] = "Kingma, Welling. Auto-encoding variational Bayes. ICLR 2014."
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

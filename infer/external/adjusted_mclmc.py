@@ -13,10 +13,14 @@ from infer.core.types import PRNGKey, Scalar, Vector
 from infer.external.adapter import AbstractTrajectory, KernelState, hamiltonian, trajectory_info
 from infer.external.mclmc import check_microcanonical
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
+from infer.references.citation import cites
+from infer.references.mcmc import ROBNIK_2025
+from infer.references.software import BLACKJAX
 
 LONGEST = 1000.0  # steps of a trajectory on average, at most
 
 
+@cites(ROBNIK_2025, BLACKJAX)
 class AdjustedMCLMC(AbstractTrajectory):
     """Metropolis-adjusted microcanonical sampling (MAMS): trajectories of unit speed, exact.
 
@@ -45,10 +49,6 @@ class AdjustedMCLMC(AbstractTrajectory):
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.9), default=0.9)
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
-    source: ClassVar[str] = (
-        "Robnik, Cohn-Gordon, Seljak. Metropolis adjusted microcanonical Hamiltonian Monte Carlo. "
-        "arXiv:2503.01707, 2025."
-    )
 
     def check(self, target: Target) -> None:
         """Refuse one dimension, and a full matrix."""

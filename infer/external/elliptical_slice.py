@@ -14,6 +14,9 @@ from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.external.adapter import require_blackjax
 from infer.geometry.scale import AbstractPreconditioner, Dense, Fixed, as_covariance
 from infer.geometry.warmup import Tuning, tune_scale, untuned, window
+from infer.references.citation import cites
+from infer.references.mcmc import MURRAY_2010
+from infer.references.software import BLACKJAX
 
 
 def _as_mean(value: Any) -> Any:
@@ -37,6 +40,7 @@ class EllipticalState(eqx.Module):
     tuning: Tuning
 
 
+@cites(MURRAY_2010, BLACKJAX)
 class EllipticalSlice(AbstractSampler):
     """Slice sampling on ellipses around a Gaussian N(m, M): no gradients, no step size, exact.
 
@@ -66,7 +70,6 @@ class EllipticalSlice(AbstractSampler):
     uses_gradient: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 2000
-    source: ClassVar[str] = "Murray, Adams, MacKay. Elliptical slice sampling. AISTATS 2010."
 
     def __check_init__(self) -> None:
         """Say what to install; refuse half a Gaussian."""

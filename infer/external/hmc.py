@@ -14,6 +14,9 @@ from infer.core.target import Target
 from infer.core.types import PRNGKey, Scalar, Vector
 from infer.external.adapter import AbstractTrajectory, KernelState, hamiltonian, trajectory_info
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
+from infer.references.citation import cites
+from infer.references.mcmc import NEAL_2011
+from infer.references.software import BLACKJAX
 
 
 def _leapfrogs(n: int | Array) -> Array:
@@ -22,6 +25,7 @@ def _leapfrogs(n: int | Array) -> Array:
     return jnp.asarray(n, jnp.int32)
 
 
+@cites(NEAL_2011, BLACKJAX)
 class HMC(AbstractTrajectory):
     """Hamiltonian Monte Carlo with trajectories of random length, up to a longest one.
 
@@ -44,9 +48,6 @@ class HMC(AbstractTrajectory):
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.8), default=0.8)
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
-    source: ClassVar[str] = (
-        "Neal. MCMC using Hamiltonian dynamics. Handbook of Markov Chain Monte Carlo, 2011."
-    )
 
     def begin(self, key: PRNGKey, target: Target, z: Vector) -> Any:
         """Position, density and score."""

@@ -24,6 +24,9 @@ from infer.geometry.warmup import (
     tune,
     untuned,
 )
+from infer.references.citation import cites
+from infer.references.mcmc import ROBNIK_2023
+from infer.references.software import BLACKJAX
 
 WINDOWS = shares(10, 20, 40, 70)
 BATCHES = 10  # of steps, in the last 30 % of warm-up, whose means tell the autocorrelation
@@ -88,6 +91,7 @@ class MCLMCState(eqx.Module):
         return self.kernel.position
 
 
+@cites(ROBNIK_2023, BLACKJAX)
 class MCLMC(AbstractSampler):
     """Microcanonical Langevin Monte Carlo: unit speed, a direction that turns, no acceptance test.
 
@@ -122,10 +126,6 @@ class MCLMC(AbstractSampler):
     bias_order: ClassVar[int | None] = 2
     default_warmup: ClassVar[int] = 2000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Robnik, De Luca, Silverstein, Seljak. Microcanonical Hamiltonian Monte Carlo. "
-        "JMLR 24(311), 2023."
-    )
 
     def __check_init__(self) -> None:
         """Say what to install; refuse what is no preconditioner."""

@@ -10,8 +10,12 @@ from infer.core.target import Target
 from infer.core.types import PRNGKey, Scalar, Vector
 from infer.external.adapter import AbstractTrajectory, KernelState, hamiltonian, trajectory_info
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
+from infer.references.citation import cites
+from infer.references.mcmc import HOFFMAN_2014
+from infer.references.software import BLACKJAX
 
 
+@cites(HOFFMAN_2014, BLACKJAX)
 class NUTS(AbstractTrajectory):
     """The no-U-turn sampler: Hamiltonian trajectories that stop where they would turn back.
 
@@ -36,10 +40,6 @@ class NUTS(AbstractTrajectory):
     max_doublings: int = eqx.field(static=True, default=10)
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
-    source: ClassVar[str] = (
-        "Hoffman, Gelman. The no-U-turn sampler: adaptively setting path lengths in Hamiltonian "
-        "Monte Carlo. JMLR 15, 2014."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

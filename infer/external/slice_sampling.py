@@ -14,8 +14,12 @@ from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.external.adapter import KernelState, require_blackjax
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
 from infer.geometry.warmup import tune_scale, untuned
+from infer.references.citation import cites
+from infer.references.mcmc import NEAL_2003
+from infer.references.software import BLACKJAX
 
 
+@cites(NEAL_2003, BLACKJAX)
 class SliceSampling(AbstractSampler):
     """Slice sampling along random lines: exact, with densities alone, no gradients, no step size.
 
@@ -44,7 +48,6 @@ class SliceSampling(AbstractSampler):
     uses_gradient: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
-    source: ClassVar[str] = "Neal. Slice sampling. Annals of Statistics 31(3), 2003."
 
     def __check_init__(self) -> None:
         """Say what to install; refuse what could only fail later."""

@@ -20,6 +20,9 @@ from infer.core.posterior import (
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.families.gaussian import FullRank, MeanField
 from infer.families.low_rank import LowRank
+from infer.references.citation import cites
+from infer.references.gaussian import CRANLEY_1976, NIEDERREITER_1992, UHLMANN_1995
+from infer.references.rows import JANJOS_2023
 
 
 class AbstractNoise(eqx.Module):
@@ -47,6 +50,7 @@ class Antithetic(AbstractNoise):
         return jnp.concatenate([half, -half])
 
 
+@cites(NIEDERREITER_1992, CRANLEY_1976)
 class QuasiRandom(AbstractNoise):
     """A randomly shifted Kronecker sequence, e_k = Phi^-1(frac(u + k alpha)), u uniform.
 
@@ -67,6 +71,7 @@ class QuasiRandom(AbstractNoise):
         return ndtri(jnp.clip(u, tiny, 1 - tiny))
 
 
+@cites(UHLMANN_1995, JANJOS_2023)
 class SigmaPoints(AbstractNoise):
     """The 2 r points +-sqrt(r) along every axis: exact for polynomials up to the third degree.
 

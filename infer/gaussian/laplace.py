@@ -18,6 +18,8 @@ from infer.core.target import Target
 from infer.core.types import PRNGKey
 from infer.families.gaussian import DenseGaussian
 from infer.gaussian import newton
+from infer.references.citation import cites
+from infer.references.gaussian import TIERNEY_1986
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,7 @@ class ModeFound(AbstractStopping):
         return "A Laplace approximation knows the mode only: try infer.FBGVI()"
 
 
+@cites(TIERNEY_1986)
 class Laplace(AbstractApproximator):
     """The Gaussian with the mode and the curvature of the density: N(m, H^-1), H = -hess log p(m).
 
@@ -96,10 +99,6 @@ class Laplace(AbstractApproximator):
     exact_target: ClassVar[bool] = True
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = newton.MOST
-    source: ClassVar[str] = (
-        "Tierney, Kadane. Accurate approximations for posterior moments and marginal densities. "
-        "JASA 81, 1986."
-    )
 
     def init(self, key: PRNGKey, target: Target) -> newton.Path:
         """The path of no steps."""

@@ -17,6 +17,8 @@ from infer.core.stopping import AbstractStopping, Record
 from infer.core.target import Target
 from infer.core.types import Count, Flag, Points, PRNGKey, Scalar, Vector
 from infer.families.bent import BentGaussian
+from infer.references.citation import cites
+from infer.references.gaussian import ZHANG_2022
 
 ARMIJO, CURVATURE = 1e-4, 0.1  # decrease and slope that a line search asks for
 TRIALS = 30  # gradients a line search takes at most
@@ -169,6 +171,7 @@ class _State(eqx.Module):
     ended: Flag
 
 
+@cites(ZHANG_2022)
 class Pathfinder(AbstractApproximator):
     """Follows L-BFGS to the mode of -log p and keeps the best Gaussian on the way.
 
@@ -215,10 +218,6 @@ class Pathfinder(AbstractApproximator):
     exact_target: ClassVar[bool] = True
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = 200
-    source: ClassVar[str] = (
-        "Zhang, Carpenter, Gelman, Vehtari. Pathfinder: parallel quasi-Newton variational "
-        "inference. JMLR 23(306), 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -12,6 +12,8 @@ from infer.core.types import PRNGKey, Scalar
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
 from infer.langevin.stability import check_below
 from infer.langevin.underdamped import AbstractUnderdamped, UnderdampedState, moved
+from infer.references.citation import cites
+from infer.references.langevin import LEIMKUHLER_2013, SIVAK_2013
 
 
 def baoab(key: PRNGKey, target: Target, state: UnderdampedState) -> tuple[UnderdampedState, Scalar]:
@@ -28,6 +30,7 @@ def baoab(key: PRNGKey, target: Target, state: UnderdampedState) -> tuple[Underd
     return eqx.tree_at(lambda s: s.velocity, after, last), state.log_prob - after.log_prob + gained
 
 
+@cites(LEIMKUHLER_2013, SIVAK_2013)
 class BAOAB(AbstractUnderdamped):
     """Underdamped Langevin dynamics, split into kicks (B), drifts (A) and friction (O).
 
@@ -65,10 +68,6 @@ class BAOAB(AbstractUnderdamped):
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-3), default=5e-3)
     bias_order: ClassVar[int | None] = 2
-    source: ClassVar[str] = (
-        "Leimkuhler, Matthews. Rational construction of stochastic numerical methods for molecular "
-        "sampling. Applied Mathematics Research eXpress 2013(1), 2013."
-    )
 
     def __check_init__(self) -> None:
         """Refuse a step size that is not stable."""

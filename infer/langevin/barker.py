@@ -13,8 +13,11 @@ from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
 from infer.geometry.warmup import tuned
 from infer.langevin.transition import LangevinState, accepted, begin
+from infer.references.citation import cites
+from infer.references.langevin import LIVINGSTONE_2022
 
 
+@cites(LIVINGSTONE_2022)
 class Barker(AbstractSampler):
     """A random walk whose signs lean up the gradient, with an acceptance test.
 
@@ -44,10 +47,6 @@ class Barker(AbstractSampler):
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Livingstone, Zanella. The Barker proposal: combining robustness and efficiency in "
-        "gradient-based MCMC. JRSS B 84(2), 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

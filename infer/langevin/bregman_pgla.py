@@ -23,8 +23,11 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.langevin.bregman import warn_of_bisection
 from infer.langevin.mirror import MirrorState, kept
+from infer.references.citation import cites
+from infer.references.langevin import LAU_2022
 
 
+@cites(LAU_2022)
 class BregmanPGLA(AbstractSampler):
     """A mirror Langevin step on f, and the proximal map of g in the distance of the mirror.
 
@@ -63,9 +66,6 @@ class BregmanPGLA(AbstractSampler):
     proximal: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Lau, Liu. Bregman proximal Langevin Monte Carlo via Bregman-Moreau envelopes. ICML 2022."
-    )
 
     def check(self, target: Target) -> None:
         """Refuse terms without a proximal map in the distance of their mirror."""

@@ -15,6 +15,8 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, State, Vector
 from infer.families.reference import check_reference, check_reference_fits, reference_of
 from infer.langevin.mala import MALA
+from infer.references.citation import cites
+from infer.references.mcmc import GABRIE_2022, TIERNEY_1994
 
 
 class IndependenceState(eqx.Module):
@@ -32,6 +34,7 @@ class IndependenceState(eqx.Module):
 Transition = Callable[[PRNGKey, State, Count], tuple[State, Info]]
 
 
+@cites(TIERNEY_1994, GABRIE_2022)
 class IndependenceSampler(AbstractSampler):
     """Jumps to draws of a fitted distribution q, between moves of a local sampler.
 
@@ -75,10 +78,6 @@ class IndependenceSampler(AbstractSampler):
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Gabrie, Rotskoff, Vanden-Eijnden. Adaptive Monte Carlo augmented with normalizing flows. "
-        "PNAS 119(10), 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later, and a local sampler whose bias would stay."""

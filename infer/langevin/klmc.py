@@ -14,6 +14,8 @@ from infer.core.types import PRNGKey, Scalar
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
 from infer.langevin.stability import check_below
 from infer.langevin.underdamped import AbstractUnderdamped, UnderdampedState, moved
+from infer.references.citation import cites
+from infer.references.langevin import CHENG_2018, DALALYAN_2020
 
 
 def coefficients(h: Scalar, friction: Scalar) -> tuple[Scalar, ...]:
@@ -74,6 +76,7 @@ def largest_step(friction: float) -> float:
     return low
 
 
+@cites(CHENG_2018, DALALYAN_2020)
 class KLMC(AbstractUnderdamped):
     """Underdamped Langevin dynamics, exact while the gradient stays what it was at the start.
 
@@ -104,10 +107,6 @@ class KLMC(AbstractUnderdamped):
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-4), default=5e-4)
     bias_order: ClassVar[int | None] = 1
-    source: ClassVar[str] = (
-        "Dalalyan, Riou-Durand. On sampling from a log-concave density using kinetic Langevin "
-        "diffusions. Bernoulli 26(3), 2020."
-    )
 
     def __check_init__(self) -> None:
         """Refuse a step size that is not stable."""

@@ -12,8 +12,11 @@ from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
 from infer.geometry.warmup import tuned
 from infer.langevin.transition import LangevinState, adjusted_step, begin
+from infer.references.citation import cites
+from infer.references.langevin import ROBERTS_1996, ROBERTS_1998
 
 
+@cites(ROBERTS_1996, ROBERTS_1998)
 class MALA(AbstractSampler):
     """Langevin proposals with an acceptance test: leaves the posterior invariant.
 
@@ -40,10 +43,6 @@ class MALA(AbstractSampler):
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Roberts, Tweedie. Exponential convergence of Langevin distributions and their discrete "
-        "approximations. Bernoulli 2(4), 1996."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -16,6 +16,8 @@ from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_precond
 from infer.geometry.warmup import tuned
 from infer.langevin.obabo import obabo
 from infer.langevin.underdamped import DIVERGED, UnderdampedState, begin
+from infer.references.citation import cites
+from infer.references.langevin import RIOU_DURAND_2022
 
 
 def _count(n: int | Array) -> Array:
@@ -24,6 +26,7 @@ def _count(n: int | Array) -> Array:
     return jnp.asarray(n, jnp.int32)
 
 
+@cites(RIOU_DURAND_2022)
 class MALT(AbstractSampler):
     """A trajectory of `OBABO` from a fresh velocity, accepted or refused as a whole.
 
@@ -56,10 +59,6 @@ class MALT(AbstractSampler):
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
-    source: ClassVar[str] = (
-        "Riou-Durand, Vogrinc. Metropolis adjusted Langevin trajectories: a robust alternative to "
-        "Hamiltonian Monte Carlo. arXiv:2202.13230, 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

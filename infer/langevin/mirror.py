@@ -11,6 +11,8 @@ from infer.core.checks import positive
 from infer.core.mirror import Geometry, check_mirror_maps, geometry, primal_score
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
+from infer.references.citation import cites
+from infer.references.langevin import CHEWI_2020_MIRROR, ZHANG_2020
 
 
 class MirrorState(eqx.Module):
@@ -32,6 +34,7 @@ def kept(u: Vector) -> Vector:
     return jnp.clip(u, -most, most)
 
 
+@cites(ZHANG_2020, CHEWI_2020_MIRROR)
 class MirrorLangevin(AbstractSampler):
     """Langevin dynamics in the metric of a mirror potential psi, without an acceptance test.
 
@@ -62,10 +65,6 @@ class MirrorLangevin(AbstractSampler):
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Zhang, Peyre, Fadili, Pereyra. Wasserstein control of mirror Langevin Monte Carlo. "
-        "COLT 2020."
-    )
 
     def init(self, key: PRNGKey, target: Target) -> MirrorState:
         """The state at `target.initial(key)`."""

@@ -13,6 +13,8 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.warmup import DualAveraging, restart
 from infer.langevin.mirror import mirror_move
+from infer.references.citation import cites
+from infer.references.langevin import SRINIVASAN_2024
 
 
 class AdjustedState(eqx.Module):
@@ -25,6 +27,7 @@ class AdjustedState(eqx.Module):
     averaging: DualAveraging
 
 
+@cites(SRINIVASAN_2024)
 class MirrorMALA(AbstractSampler):
     """Mirror Langevin with an acceptance test: exact on simplices, boxes, balls and orthants.
 
@@ -54,10 +57,6 @@ class MirrorMALA(AbstractSampler):
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Srinivasan, Wibisono, Wilson. Fast sampling from constrained spaces using the "
-        "Metropolis-adjusted mirror Langevin algorithm. COLT 2024."
-    )
 
     def init(self, key: PRNGKey, target: Target) -> AdjustedState:
         """The state at `target.initial(key)`."""

@@ -13,8 +13,11 @@ from infer.geometry.scale import Diagonal
 from infer.geometry.warmup import tuned
 from infer.langevin import proximal
 from infer.langevin.transition import ACCEPTANCE, LangevinState
+from infer.references.citation import cites
+from infer.references.langevin import DURMUS_2018
 
 
+@cites(DURMUS_2018)
 class MYULA(AbstractSampler):
     """Langevin dynamics on f plus the Moreau envelope of g, without an acceptance test.
 
@@ -48,10 +51,6 @@ class MYULA(AbstractSampler):
     proximal: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Durmus, Moulines, Pereyra. Efficient Bayesian computation by proximal Markov chain Monte "
-        "Carlo: when Langevin meets Moreau. SIAM Journal on Imaging Sciences 11(1), 2018."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

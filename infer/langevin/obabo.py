@@ -13,6 +13,8 @@ from infer.core.types import PRNGKey, Scalar
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
 from infer.langevin.stability import check_below
 from infer.langevin.underdamped import AbstractUnderdamped, UnderdampedState, moved
+from infer.references.citation import cites
+from infer.references.langevin import BUSSI_2007
 
 
 def obabo_with(
@@ -36,6 +38,7 @@ def obabo(key: PRNGKey, target: Target, state: UnderdampedState) -> tuple[Underd
     return obabo_with((noise[0], noise[1]), target, state)
 
 
+@cites(BUSSI_2007)
 class OBABO(AbstractUnderdamped):
     """Underdamped Langevin dynamics: a leapfrog step between two halves of friction.
 
@@ -68,10 +71,6 @@ class OBABO(AbstractUnderdamped):
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-4), default=5e-4)
     bias_order: ClassVar[int | None] = 2
-    source: ClassVar[str] = (
-        "Bussi, Parrinello. Accurate sampling using Langevin dynamics. Physical Review E 75, "
-        "056707, 2007."
-    )
 
     def __check_init__(self) -> None:
         """Refuse a step size that is not stable."""

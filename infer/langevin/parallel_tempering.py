@@ -32,6 +32,8 @@ from infer.langevin.tempering import (
     trajectory,
 )
 from infer.langevin.underdamped import DIVERGED
+from infer.references.citation import cites
+from infer.references.mcmc import SYED_2022
 
 FIRST_POWER = 4  # the first schedule is dense near b = 0, where the path is steepest
 
@@ -67,6 +69,7 @@ class TemperingState(eqx.Module):
     tuning: Tuning
 
 
+@cites(SYED_2022)
 class ParallelTempering(AbstractSampler):
     """Replicas at many temperatures that trade places: crosses between separated modes.
 
@@ -113,10 +116,6 @@ class ParallelTempering(AbstractSampler):
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Syed, Bouchard-Cote, Deligiannidis, Doucet. Non-reversible parallel tempering: a scalable "
-        "highly parallel MCMC scheme. JRSS B 84(2), 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -13,10 +13,13 @@ from infer.geometry.scale import Diagonal
 from infer.geometry.warmup import tuned
 from infer.langevin import proximal
 from infer.langevin.transition import ACCEPTANCE, LangevinState
+from infer.references.citation import cites
+from infer.references.langevin import DURMUS_2019, SALIM_2019
 
 SMOOTHING = 0.1  # of the adjusted steps that warm-up takes, in units of M
 
 
+@cites(DURMUS_2019, SALIM_2019)
 class PGLA(AbstractSampler):
     """A gradient step on f, the proximal map of g, and noise; without an acceptance test.
 
@@ -50,10 +53,6 @@ class PGLA(AbstractSampler):
     proximal: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Durmus, Majewski, Miasojedow. Analysis of Langevin Monte Carlo via convex optimization. "
-        "JMLR 20(73), 2019."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

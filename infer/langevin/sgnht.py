@@ -23,6 +23,8 @@ from infer.langevin.stochastic import (
     moved,
     shown,
 )
+from infer.references.citation import cites
+from infer.references.minibatches import DING_2014, GAN_2015
 
 
 class SGNHTState(eqx.Module):
@@ -33,6 +35,7 @@ class SGNHTState(eqx.Module):
     friction: Vector
 
 
+@cites(DING_2014, GAN_2015)
 class SGNHT(AbstractSampler):
     """Hamiltonian dynamics whose friction adjusts itself to the noise of the minibatches.
 
@@ -75,10 +78,6 @@ class SGNHT(AbstractSampler):
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 10_000
-    source: ClassVar[str] = (
-        "Ding, Fang, Babbush, Chen, Skeel, Neven. Bayesian sampling using stochastic gradient "
-        "thermostats. NeurIPS 2014."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

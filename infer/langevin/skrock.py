@@ -18,6 +18,8 @@ from infer.geometry.scale import Diagonal
 from infer.geometry.warmup import Tuning, tuned
 from infer.langevin import proximal
 from infer.langevin.transition import ACCEPTANCE, LangevinState
+from infer.references.citation import cites
+from infer.references.langevin import PEREYRA_2020
 
 DAMPING = 0.05  # eta of the paper
 
@@ -36,6 +38,7 @@ class SKROCKState(eqx.Module):
     tuning: Tuning
 
 
+@cites(PEREYRA_2020)
 class SKROCK(AbstractSampler):
     """Langevin steps of s stages each, stable up to step sizes of about 2 s^2; unadjusted.
 
@@ -79,10 +82,6 @@ class SKROCK(AbstractSampler):
     proximal: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Pereyra, Vargas Mieles, Zygalakis. Accelerating proximal Markov chain Monte Carlo by "
-        "using an explicit stabilized method. SIAM Journal on Imaging Sciences 13(2), 2020."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

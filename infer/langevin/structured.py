@@ -26,6 +26,8 @@ from infer.langevin.stochastic import (
     moved,
     shown,
 )
+from infer.references.citation import cites
+from infer.references.minibatches import ALEXOS_2022
 
 
 def _groups(value: Any) -> Groups | None:
@@ -49,6 +51,7 @@ class StructuredState(eqx.Module):
     count: Count
 
 
+@cites(ALEXOS_2022)
 class StructuredSGMCMC(AbstractSampler):
     """Langevin dynamics on minibatches for groups of parameters that see only each other's past.
 
@@ -94,7 +97,6 @@ class StructuredSGMCMC(AbstractSampler):
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 4000
     default_steps: ClassVar[int] = 20_000
-    source: ClassVar[str] = "Alexos, Boyd, Mandt. Structured stochastic gradient MCMC. ICML 2022."
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

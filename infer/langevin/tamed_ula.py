@@ -12,8 +12,11 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
 from infer.langevin.transition import FIRST_STEP, LangevinState, begin, warm
+from infer.references.citation import cites
+from infer.references.langevin import BROSSE_2019
 
 
+@cites(BROSSE_2019)
 class TamedULA(AbstractSampler):
     """`ULA` with a drift that no gradient can make longer than one unit: it never diverges.
 
@@ -43,10 +46,6 @@ class TamedULA(AbstractSampler):
     bias_order: ClassVar[int | None] = 1
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Brosse, Durmus, Moulines, Sabanis. The tamed unadjusted Langevin algorithm. Stochastic "
-        "Processes and their Applications 129(10), 2019."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -13,8 +13,11 @@ from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
 from infer.langevin.stability import check_below
 from infer.langevin.transition import FIRST_STEP, LangevinState, begin, warm
+from infer.references.citation import cites
+from infer.references.langevin import DALALYAN_2017, ROBERTS_1996
 
 
+@cites(ROBERTS_1996, DALALYAN_2017)
 class ULA(AbstractSampler):
     """Langevin dynamics without an acceptance test: fast, and biased by its step size.
 
@@ -45,10 +48,6 @@ class ULA(AbstractSampler):
     bias_order: ClassVar[int | None] = 1
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Dalalyan. Theoretical guarantees for approximate sampling from smooth and log-concave "
-        "densities. JRSS B 79(3), 2017."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

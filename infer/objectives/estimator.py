@@ -11,6 +11,14 @@ from infer.core.checks import check_count
 from infer.core.posterior import Sampling
 from infer.core.types import Count, Scalar
 from infer.objectives.objective import AbstractObjective, Weights
+from infer.references.citation import cites
+from infer.references.variational import (
+    KINGMA_2014,
+    MNIH_2016,
+    ROEDER_2017,
+    TUCKER_2019,
+    WILLIAMS_1992,
+)
 
 MOVING = "and noise that depends on the parameters, as that of this family does,"
 TIED = "and the draws of this family depend on one another (parts, pairs, an even spread)"
@@ -70,6 +78,7 @@ class AbstractEstimator(eqx.Module):
         return self
 
 
+@cites(KINGMA_2014)
 class Reparam(AbstractEstimator):
     """The reparametrization gradient: autodiff of F through draws and density.
 
@@ -107,6 +116,7 @@ class Reparam(AbstractEstimator):
         return Coefficients(g, None, -g if beta is None else -beta * g, by_mass)
 
 
+@cites(ROEDER_2017, TUCKER_2019)
 class Path(AbstractEstimator):
     """The path gradient: sticking the landing, and the doubly reparametrized gradient.
 
@@ -149,6 +159,7 @@ class Path(AbstractEstimator):
 StickTheLanding = Path
 
 
+@cites(WILLIAMS_1992, MNIH_2016)
 class Score(AbstractEstimator):
     """The score gradient, draws held fixed: no gradient of the target is asked for.
 

@@ -4,8 +4,13 @@ import optax
 import optax.contrib
 
 from infer.optimizers.optimizer import Optimizer, optimizer
+from infer.references.citation import cites
+from infer.references.variational import ORABONA_2017, SHARROCK_2023
+
+cites(SHARROCK_2023, ORABONA_2017)(optax.contrib.cocob)  # what `coin` makes holds the factory
 
 
+@cites(SHARROCK_2023, ORABONA_2017)
 def coin(alpha: float = 0.0) -> Optimizer:
     """Coin betting (COCOB): steps of the right size with no learning rate to choose.
 

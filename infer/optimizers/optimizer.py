@@ -12,6 +12,11 @@ import optax
 from jax.core import Tracer
 from jaxtyping import Array
 
+from infer.references.citation import cites
+from infer.references.variational import KINGMA_2015
+
+cites(KINGMA_2015)(optax.adam)  # what `optimizer` makes holds the factory
+
 
 class Optimizer(eqx.Module):
     """An optax factory together with the hyper-parameters that it will be called with.

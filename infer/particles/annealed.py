@@ -13,6 +13,8 @@ from infer.core.target import Target
 from infer.core.types import Count, Points, PRNGKey, Scalar
 from infer.kernels.pairwise import stein_force
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.references.citation import cites
+from infer.references.particles import D_ANGELO_2021
 
 Annealing = Callable[[Count], Scalar]
 
@@ -63,6 +65,7 @@ def cyclic_annealing(steps: int, cycles: int = 4, power: float | int = 5.0) -> A
     return _Cyclic(steps, cycles, power)
 
 
+@cites(D_ANGELO_2021)
 class AnnealedSVGD(AbstractParticleMethod):
     """SVGD whose pull towards the density is switched on slowly, so that particles find more modes.
 
@@ -95,9 +98,6 @@ class AnnealedSVGD(AbstractParticleMethod):
     annealing: Annealing = eqx.field(default_factory=lambda: tanh_annealing(1000))
     stopping: AbstractStopping | None = eqx.field(static=True, default=None)
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "D'Angelo, Fortuin. Annealed Stein variational gradient descent. AABI 2021."
-    )
 
     def __check_init__(self) -> None:
         """Refuse a rule that may stop the run before the density has its full weight."""

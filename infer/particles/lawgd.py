@@ -19,6 +19,8 @@ from infer.optimizers.optimizer import Optimizer, optimizer
 from infer.particles.energy import downhill
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm
 from infer.particles.spectrum import Spectrum, find_box, spectrum
+from infer.references.citation import cites
+from infer.references.particles import CHEWI_2020
 
 CELLS = {1: 128, 2: 32}  # per axis, for targets of one and two coordinates
 MODES = {1: 50, 2: 400}
@@ -43,6 +45,7 @@ def _as_box(value: Any) -> tuple[Array, Array] | None:
     return low, high
 
 
+@cites(CHEWI_2020)
 class LAWGD(AbstractParticleMethod):
     """Laplacian adjusted Wasserstein gradient descent, in one or two dimensions.
 
@@ -102,10 +105,6 @@ class LAWGD(AbstractParticleMethod):
     exact_target: ClassVar[bool] = True
     most_dims: ClassVar[int | None] = max(CELLS)
     default_steps: ClassVar[int] = 1_000
-    source: ClassVar[str] = (
-        "Chewi, Le Gouic, Lu, Maunu, Rigollet. SVGD as a kernelized Wasserstein gradient flow of "
-        "the chi-squared divergence. NeurIPS 2020."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from infer.core.checks import nonnegative
 from infer.core.linalg import Covariance
 from infer.core.types import PRNGKey, Scalar
+from infer.references.citation import cites
+from infer.references.rows import DOWSON_1982, JANJOS_2023
 from infer.regularizers.regularizer import (
     AbstractRegularizer,
     Batch,
@@ -17,6 +19,7 @@ from infer.regularizers.regularizer import (
 )
 
 
+@cites(JANJOS_2023, DOWSON_1982)
 class W2ToPrior(AbstractRegularizer):
     """Mean squared 2-Wasserstein distance of Gaussian posteriors from a Gaussian prior, per row.
 
@@ -35,7 +38,7 @@ class W2ToPrior(AbstractRegularizer):
     Raises:
         TypeError: where posteriors or prior are not Gaussian.
 
-    Source: Janjos, Rosenbaum, Dolgov and Zoellner, Unscented autoencoder, ICML 2023; Dowson and
+    Source: Janjos, Rosenbaum, Dolgov and Zollner, Unscented autoencoder, ICML 2023; Dowson and
     Landau, The Frechet distance between multivariate normal distributions, JMVA 12, 1982.
     """
 
