@@ -62,6 +62,12 @@ class AmortizedResult:
         outcome: how the run ended.
         timings: seconds, compilation apart.
         data, algorithm: what was fitted, with what; None in a result loaded without them.
+        key, keys: the key of the run.
+        plan: steps, thinning and limits of the run.
+        trail: record and last states of the run, which `extend` carries on.
+        algorithm_name, settings: class and numbers of the algorithm, as text.
+        identity: the fingerprint of the rows that files are compared by; None until it is needed.
+        made: when, and with which versions and platform.
     """
 
     def __init__(

@@ -129,6 +129,9 @@ def simulation_based_calibration(
         n_draws: draws of each fit to rank among, >= 9.
         **options: for every fit, as `infer.fit` takes them, such as `steps`, `warmup`, `chains`.
 
+    Returns:
+        A `Calibration`, which prints as a table and has a verdict.
+
     Raises:
         TypeError, ValueError: for wrong use, and where a fit has fewer than `n_draws` draws.
 

@@ -187,7 +187,7 @@ def _works(part: Any) -> tuple[tuple[Citation, ...], str | None]:
         return ((OPTAX,), lack) if noted is None else (noted, None)
     package = part.__module__.split(".")[0]
     if noted is None and package not in (OWN, *PACKAGES):
-        return (), "write @infer.cites(infer.Citation(...)) above its class"
+        return (), "decorate its class with infer.cites(infer.Citation(...))"
     return (noted or ()) + ((PACKAGES[package],) if package in PACKAGES else ()), None
 
 

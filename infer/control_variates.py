@@ -53,6 +53,9 @@ def control_variates(target: Target, center: Any) -> Target:
         center: parameters by name on their supports, as for `init` of `infer.fit`; or a `Result`
             of a target with the same sites, whose draws are averaged on the unconstrained scale.
 
+    Returns:
+        The target, with the center in it.
+
     Raises:
         ValueError: for a target without minibatches, or a center at which the log density or its
             gradient is not finite.

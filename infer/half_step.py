@@ -68,10 +68,15 @@ def half_step_bias(result: Result, *, key: Any) -> StepBias:
         result: a run of `ULA`, `TamedULA`, `BAOAB`, `OBABO` or `KLMC`, with its target.
         key: a PRNG key or an integer, another one than that of the run.
 
+    Returns:
+        A `StepBias`: the errors of means and standard deviations; it prints as a table.
+
     Raises:
         ValueError: if the result has no target, joins several runs, or has fewer than four draws
             per chain.
         TypeError: if the method has no step size to halve.
+        MemoryError: if the memory does not suffice for the chains at half the step.
+        KeyboardInterrupt: on Ctrl-C, since half a run says nothing.
 
     Source: Talay and Tubaro, Stochastic Analysis and Applications 8(4), 1990 (extrapolation).
     """

@@ -36,6 +36,8 @@ NEEDED = {
 def parse(text):
     """Entries by key, of a strict subset of BibTeX: comments, and entries with braced fields."""
     entries = {}
+    comments = [line for line in text.split("\n") if line.startswith("%")]
+    assert "@" not in "".join(comments), "BibTeX takes an @ for an entry, whatever stands before it"
     rest = "".join(line + "\n" for line in text.split("\n") if not line.startswith("%")).strip()
     while rest:
         head = re.match(r"@([a-z]+)\{([a-z0-9]+),\s*", rest)
@@ -81,6 +83,7 @@ def test_the_parser_reads_what_is_right_and_nothing_else():
         ("  title", "  note = {x},\n  note"),
         ("misc", "article"),
         ("% note", "note"),
+        ("% note", "% a note @ b"),
         ("a2020b", "a b"),
     ]:
         with pytest.raises(AssertionError):
@@ -239,7 +242,8 @@ def test_a_class_of_ones_own_can_have_an_entry():
 
     assert infer.cite(Mine(infer.RBF())).citations[0] is work
     inside = infer.cite(Mine(Own()))
-    assert inside.citations[0] is work and inside.missing[0].startswith("kernel Own; write ")
+    assert inside.citations[0] is work and inside.missing[0].startswith("kernel Own; decorate ")
+    parse(str(inside))
 
 
 def schools(y=None):

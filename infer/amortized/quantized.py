@@ -279,7 +279,9 @@ class VectorQuantized(AbstractPosterior):
 
 @cites(VAN_DEN_OORD_2017)
 class Commitment(AbstractRegularizer):
-    """Keeps encoder outputs near their codes, (1/B) sum_b |e_b - code_b|^2, codes held fixed.
+    """Keeps encoder outputs near their codes, which are held fixed.
+
+        r = (1/B) sum_b |e_b - code_b|^2
 
     For `VectorQuantized`, whose codes follow the encoder.
 

@@ -67,11 +67,10 @@ class VAE(AbstractAmortizer):
 
     with z_bk ~ q(. | x_b), K = `n_samples`. With `IWAE()` it is the importance weighted
     autoencoder, with `beta` a beta-VAE, with `beta=0` and regularizers a Wasserstein autoencoder;
-    docs/vae.md has the table. The answer is a polynomial-decay average of the parameters. Cost per
-    step: for every row of the batch one encoder pass and K decoder passes, forward and back.
+    docs/vae.md has the table. The answer is a polynomial-decay average of the parameters.
 
-    The posterior q(z | x) is for the decoder that was fitted, and the verdict is on q alone: it
-    does not say whether the decoder is a good model of the data.
+    Cost per step: for every row of the batch one encoder pass and K decoder passes, forward and
+    back.
 
     Args:
         likelihood: p(x | outputs), `infer.likelihoods.Bernoulli()` or the like.
@@ -98,6 +97,9 @@ class VAE(AbstractAmortizer):
         stopping: a `LossSettled` rule, or None to take every step.
         start: what the decoder gives to begin with, of the shape of its output; None reads it off
             the rows.
+
+    Limits: the posterior q(z | x) is for the decoder that was fitted, and the verdict is on q
+    alone: it does not say whether the decoder is a good model of the data.
 
     Source: Kingma and Welling, Auto-encoding variational Bayes, ICLR 2014; Burda, Grosse and
     Salakhutdinov, Importance weighted autoencoders, ICLR 2016.

@@ -48,6 +48,9 @@ def from_flowjax(distribution: Any, scale: float = 0.1) -> AbstractFamily:
             all of R^d and an inverse.
         scale: of the first member, > 0.
 
+    Returns:
+        A family; its members have draws, density and score.
+
     Raises:
         ImportError: where FlowJAX is missing.
         TypeError: for what is no distribution of FlowJAX.

@@ -150,6 +150,9 @@ def neutra(target: Target, q: Any) -> Target:
         target: any target without a nonsmooth part.
         q: a Gaussian or a flow on the unconstrained coordinates of this target.
 
+    Returns:
+        The target, with draws by name as before.
+
     Raises:
         TypeError: for particles, chains, generators and distributions without a map.
         ValueError: for a q in another dimension, or a target with a nonsmooth part or control

@@ -45,6 +45,7 @@ class AbstractSampler(eqx.Module):
             keep it as `tuning.step_size`; else None.
         default_warmup: iterations of `adapt` before anything is recorded.
         default_steps: recorded iterations.
+        default_chains: chains side by side, unless `fit` is told.
     """
 
     exact_target: eqx.AbstractClassVar[bool]
@@ -98,6 +99,8 @@ class AbstractApproximator(eqx.Module):
         generates: True if the answer can be drawn from but has no density.
         most_dims: the most unconstrained coordinates that it serves, or None.
         default_steps: the most steps it takes.
+        default_warmup: 0: these methods have no warm-up.
+        default_chains: restarts side by side, unless `fit` is told.
         stopping: the rule that ends it sooner, or None to take every step.
     """
 
@@ -130,6 +133,8 @@ class AbstractAmortizer(eqx.Module):
 
     Attributes:
         default_steps: the most steps it takes.
+        default_warmup: 0: these methods have no warm-up.
+        default_chains: restarts side by side, unless `fit` is told.
     """
 
     default_steps: eqx.AbstractClassVar[int]

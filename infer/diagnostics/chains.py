@@ -117,6 +117,9 @@ def nested_rhat(x: ArrayLike, superchains: int) -> Array:
         Nested R-hat, of the trailing shape `()` or `(d,)`; NaN where a value is not finite or the
         coordinate is constant.
 
+    Raises:
+        ValueError: for draws of another shape, or chains that make no groups.
+
     References:
         Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman (2024), Bayesian Analysis.
     """
@@ -151,6 +154,12 @@ def nested_rhat_limit(
         chains_each: M, at least 2.
         coordinates: How many coordinates are looked at, for the largest of them all.
         level: Chance of a false alarm, in (0, 1).
+
+    Returns:
+        The limit, above 1.
+
+    Raises:
+        ValueError: for fewer than two groups, or chains in each, or a level out of (0, 1).
     """
     from scipy.stats import f  # only here: importing it takes a second
 

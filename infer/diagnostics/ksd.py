@@ -75,6 +75,10 @@ def ksd_squared(
     Returns:
         The statistic, without a root; NaN if a value is not finite.
 
+    Raises:
+        ValueError: for arrays of different shapes, a kernel out of range, or one point where the U
+            statistic is asked for.
+
     References:
         Gorham and Mackey (2017), ICML; Liu, Lee and Jordan (2016), ICML.
     """
@@ -131,6 +135,9 @@ def ksd_floor(
 
     Returns:
         The root mean square; infinite or very large where the covariance is singular.
+
+    Raises:
+        ValueError: for a covariance that is no matrix, n < 1, or a kernel out of range.
     """
     covariance = sample(covariance, "covariance")
     d = len(covariance)

@@ -61,6 +61,10 @@ def mmd_squared(
     Returns:
         The statistic, without a root; NaN if a value is not finite.
 
+    Raises:
+        ValueError: for bandwidths that are not positive, or one point where the U statistic is
+            asked for.
+
     References:
         Gretton, Borgwardt, Rasch, Schölkopf and Smola (2012), JMLR 13(25).
     """

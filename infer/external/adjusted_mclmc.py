@@ -28,8 +28,9 @@ class AdjustedMCLMC(AbstractTrajectory):
 
     from a fresh u, for a random number of steps of mean length / step size; the end is accepted
     with probability min(1, exp(-energy error)). The direction is all that moves, so no step is long
-    and no kick throws the chain off, however steep the density. Cost per step: two gradients per
-    integration step. Needs two dimensions. Does not cross between separated modes.
+    and no kick throws the chain off, however steep the density.
+
+    Cost per step: two gradients per integration step, length / step size of these on average.
 
     Args:
         length: mean length of a trajectory, > 0, in units of sqrt(d), the distance from the center
@@ -37,6 +38,8 @@ class AdjustedMCLMC(AbstractTrajectory):
         step_size: the first step size, > 0, kept if there is no warm-up; None for sqrt(d) / 4.
         preconditioner: `Diagonal()` or `Fixed(variances)`.
         acceptance: mean acceptance aimed at, in (0, 1).
+
+    Limits: needs two dimensions and all rows. Does not cross between separated modes.
 
     Source: Robnik, Cohn-Gordon and Seljak, arXiv:2503.01707, 2025; the kernel is BlackJAX's.
     """

@@ -49,8 +49,10 @@ class EllipticalSlice(AbstractSampler):
 
     Made for posteriors with a Gaussian prior, which N(m, M) then is, and w the likelihood: with
     latent Gaussian processes it mixes as the likelihood allows, whatever the dimension. Without
-    one, warm-up takes mean and covariance of the draws. Cost per step: some evaluations of the
-    density (recorded as `n_evaluations`) and O(d^2).
+    one, warm-up takes mean and covariance of the draws.
+
+    Cost per step: some evaluations of the density (recorded as `n_evaluations`) and O(d^2); no
+    gradient.
 
     Args:
         mean: m, a number or (d,), on the unconstrained scale in the order of `result.z`; None is 0

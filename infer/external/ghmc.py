@@ -24,8 +24,9 @@ class GHMC(AbstractTrajectory):
         (z, p) <- one leapfrog step of size h, or (z, -p) if refused
 
     The exact relative of `OBABO`. A refusal turns the chain around, so refusals are made rare
-    (`acceptance`) and come in runs, by a slice variable that moves by a / 2 at a time. All chains
-    do the same work at every step, one gradient: for many chains at once.
+    (`acceptance`) and come in runs, by a slice variable that moves by a / 2 at a time.
+
+    Cost per step: one gradient, the same for all chains: for many chains at once.
 
     Args:
         friction: > 0; 1 over the time for which a velocity is remembered, where a standard

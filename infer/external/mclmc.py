@@ -99,9 +99,9 @@ class MCLMC(AbstractSampler):
 
     with M = L L^T; `length` is how far a direction is remembered. Warm-up tunes M, the step size to
     a mean square of the energy error of `energy_error` per dimension, and the length to 0.4 of the
-    distance over which draws are correlated. Unadjusted, hence biased by its step size: R-hat and
-    ESS cannot see it, the scores in the verdict can. Cost per step: two gradients. Needs two
-    dimensions. Does not cross between separated modes.
+    distance over which draws are correlated.
+
+    Cost per step: two gradients.
 
     Args:
         step_size: > 0, kept as it is, in units of M; or None to have warm-up tune it (sqrt(d) / 4
@@ -111,6 +111,10 @@ class MCLMC(AbstractSampler):
         preconditioner: `Diagonal()` or `Fixed(variances)`.
         energy_error: mean square of the energy error per dimension that a tuned step size aims at,
             > 0; smaller is less biased and slower.
+
+    Limits: no acceptance test, hence biased by its step size: R-hat and ESS cannot see it, the
+    scores in the verdict can. Needs two dimensions and all rows. Does not cross between separated
+    modes.
 
     Source: Robnik, De Luca, Silverstein and Seljak, JMLR 24, 2023; the kernel is BlackJAX's.
     """

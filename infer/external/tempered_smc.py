@@ -76,11 +76,12 @@ class TemperedSMC(AbstractApproximator):
 
     At each b the particles are resampled by their weights, moved by HMC that leaves p_b in place,
     and weighted by (p / q0)^(b' - b) for the next b', the one that leaves an effective sample size
-    of `ess`. Modes get the shares that weights give them, not those of where particles started.
-    The product of the mean weights estimates the evidence, the integral of p over R^d: the marginal
+    of `ess`. Modes get the shares that weights give them, not those of where particles started. The
+    product of the mean weights estimates the evidence, the integral of p over R^d: the marginal
     likelihood, where no constants were left out. It is `result.history["log_evidence"][:, -1]`;
-    with `chains=4` there are four of them, whose spread is their error. Cost per temperature:
-    n_particles * moves * (n_leapfrog + 1) gradients; O(n_particles d) memory.
+    with `chains=4` there are four of them, whose spread is their error.
+
+    Cost per temperature: n_particles * moves * (n_leapfrog + 1) gradients; O(n_particles d) memory.
 
     Args:
         n_particles: how many, >= 2. The posterior draws are these.

@@ -56,8 +56,10 @@ class QuasiRandom(AbstractNoise):
 
     alpha_i = g^-i with g the positive root of g^(r+1) = g + 1. Each point is standard normal,
     together they fill the space evenly: averages of smooth functions of few dimensions have errors
-    of nearly 1/n instead of 1/sqrt(n). Source: Niederreiter, Random number generation and
-    quasi-Monte Carlo methods, 1992; Cranley and Patterson, SIAM J. Numer. Anal. 13 (1976).
+    of nearly 1/n instead of 1/sqrt(n).
+
+    Source: Niederreiter, Random number generation and quasi-Monte Carlo methods, 1992; Cranley and
+    Patterson, SIAM J. Numer. Anal. 13 (1976).
     """
 
     def points(self, key: PRNGKey, n: int, r: int, dtype: Any) -> Points:
@@ -77,9 +79,10 @@ class SigmaPoints(AbstractNoise):
 
     Nothing is random, so bounds of a linear-Gaussian model are exact and their gradients without
     noise; elsewhere what is beyond the third degree is a bias, and what looks like a lower bound
-    may lie above the evidence. For objectives that are linear in the log weights alone. Source:
-    Uhlmann, Dynamic map building and localization, 1995; Janjos et al., Unscented autoencoder, ICML
-    2023.
+    may lie above the evidence. For objectives that are linear in the log weights alone.
+
+    Source: Uhlmann, Dynamic map building and localization, 1995; Janjos et al., Unscented
+    autoencoder, ICML 2023.
     """
 
     random: ClassVar[bool] = False
@@ -153,6 +156,8 @@ class EvenGaussian(AbstractDistribution):
 
 class EvenDraws(AbstractFamily):
     """Gaussians on R^d whose draws are spread more evenly than independent ones.
+
+        x_k = mean + C u_k,   (u_1, ..., u_K) from `noise`: each N(0, I), all of them even together
 
         infer.EvenDraws(infer.FullRank(), infer.Antithetic())
 

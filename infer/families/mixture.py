@@ -132,6 +132,8 @@ class MixtureDistribution(AbstractDistribution):
 class Mixture(AbstractFamily):
     """Mixtures of `n_components` members of one family on R^d, with weights that are fitted.
 
+        q(x) = sum_c w_c q_c(x),    w = softmax(logits),   q_c members of `component`
+
     For posteriors of several modes, or of shapes that one member does not follow. Draws come in
     equal number from every component and are weighted, see `infer.families.MixtureDistribution`, so
     `n_samples` is at least `n_components`, best a multiple; objectives that are not linear in the

@@ -44,7 +44,9 @@ class BWGD(AbstractApproximator):
 
     Start, points, frame, step size and the check on fresh points are those of `FBGVI`. In fixed
     coordinates it is less stable: there is no lower bound on Sigma'. It is here to be compared
-    with. Cost per step: as `FBGVI`.
+    with.
+
+    Cost per step: as `FBGVI`.
 
     Args:
         oracle: how expectations are computed; see `FBGVI`.

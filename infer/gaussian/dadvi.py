@@ -147,6 +147,10 @@ class DADVI(AbstractApproximator):
         cg_steps: most iterations of conjugate gradients in a step, >= 1.
         stopping: a `NewtonSettled` rule, or None to take every step.
 
+    Limits: the answer is a Gaussian, so no skew, heavy tails or second modes, and the linear
+    response is that at the fitted spread: on strongly skewed posteriors it is off. Needs all rows
+    at every step.
+
     Source: Giordano, Ingram and Broderick, Black box variational inference with a deterministic
     objective: faster, more accurate, and even more black box, JMLR 25 (2024).
     """

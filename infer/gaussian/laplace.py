@@ -79,8 +79,9 @@ class Laplace(AbstractApproximator):
         x <- x - t L L^T grad(-log p)(x),   t = 1, 1/2, ...
 
     so no step size is needed and no scale is too bad. Mode and curvature are those on the
-    unconstrained scale, log Jacobian included. Cost per step: d Hessian-vector products and
-    O(d^3); 5 to 20 steps.
+    unconstrained scale, log Jacobian included.
+
+    Cost per step: d Hessian-vector products and O(d^3); 5 to 20 steps.
 
     Args:
         tolerance: nats, > 0: a mode is reached when the Newton decrement g^T H^-1 g is below it.

@@ -54,7 +54,9 @@ class NaturalGradientVI(AbstractApproximator):
     The last term keeps P' positive definite where S is not; without it, eta = 1 and a Gaussian
     posterior, one step is exact. The method is the same in all coordinates. Start, points, step
     size and the check on fresh points are those of `FBGVI`; so are the answers, and the number of
-    steps is similar. Cost per step: as `FBGVI`.
+    steps is similar.
+
+    Cost per step: as `FBGVI`.
 
     Args:
         oracle: how expectations are computed; see `FBGVI`.

@@ -196,10 +196,6 @@ class Pathfinder(AbstractApproximator):
     O(d (history^2 + n_samples)); memory O(d (history + n_samples)). When the path has ended a step
     costs nothing.
 
-    A Gaussian at one mode: it cannot follow funnels, skew or heavy tails, and beyond `history`
-    directions its covariance is diagonal. In many dimensions the mode is found before the
-    covariance is. The verdict says so; `improve` repairs what is near.
-
     Args:
         history: pairs that bend the covariance, >= 1. With one per coordinate that of a Gaussian
             in up to about 20 dimensions is found; in 50, condition number 100, it was 3.6 nats off
@@ -207,6 +203,10 @@ class Pathfinder(AbstractApproximator):
             100, was 0.9 nats off; with 12 it was 0.002.)
         n_samples: draws for each ELBO, >= 1.
         stopping: a `PathEnded` rule, or None to take every step.
+
+    Limits: a Gaussian at one mode: it cannot follow funnels, skew or heavy tails, and beyond
+    `history` directions its covariance is diagonal. In many dimensions the mode is found before the
+    covariance is. The verdict says so; `improve` repairs what is near.
 
     Source: Zhang, Carpenter, Gelman, Vehtari, Pathfinder: parallel quasi-Newton variational
     inference, JMLR 23 (2022).

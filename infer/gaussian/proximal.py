@@ -98,8 +98,9 @@ class ProximalVI(AbstractApproximator):
 
         v <- v + r^2 |gradient|^2,     e = r^2 / sqrt(v).
 
-    The posterior is the average, weighted towards the end of the run (polynomial decay). Cost per
-    step: `n_samples` gradients of the target and O(n_samples d^2) flops.
+    The posterior is the average, weighted towards the end of the run (polynomial decay).
+
+    Cost per step: `n_samples` gradients of the target and O(n_samples d^2) flops.
 
     Args:
         n_samples: draws of q per step, >= 1.

@@ -30,12 +30,17 @@ class Barker(AbstractSampler):
     off hurts it less than `MALA`; well tuned it needs more steps: on a random walk in d = 32 more
     than 40,000 gradients to an error of 0.01 in second moments, against 31,000. Leaves the
     posterior invariant. Warm-up tunes e to an acceptance of `acceptance` and M to the covariance of
-    the draws. Cost per step: one gradient.
+    the draws.
+
+    Cost per step: one gradient, plus O(d) with a diagonal and O(d^2) with a dense preconditioner.
 
     Args:
         step_size: the first step size e, > 0, in units of M; kept if there is no warm-up.
         preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
         acceptance: mean acceptance aimed at, in (0, 1).
+
+    Limits: a random walk, whose steps shrink with the dimension; does not cross between separated
+    modes; needs all rows at every step.
 
     Source: Livingstone and Zanella, JRSS B 84(2), 2022.
     """

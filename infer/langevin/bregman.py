@@ -57,6 +57,8 @@ class BregmanProximalLangevin(AbstractSampler):
     and noise. Proximal points have closed forms for `L1`, `Box` and `Simplex`; others are found by
     bisection, which a warning says. Warm-up is burn-in.
 
+    Cost per step: a gradient of f, one proximal map.
+
     Args:
         step_size: h, > 0. The envelope asks for h psi'' / (lam phi'') < 2 in every coordinate; a
             warning says where it is not so. Nothing explodes then if g has bounded slopes, but

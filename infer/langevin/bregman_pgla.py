@@ -41,11 +41,13 @@ class BregmanPGLA(AbstractSampler):
     in `PGLA` there is no smoothing to choose, and draws with the noise first are points of the
     proximal map: exactly 0 in some coordinates with `L1`, in a `Box`. Warm-up is burn-in.
 
-    The mirror is that of the target's sites: of a Legendre function, as in
-    `infer.mirrored(target, {"x": infer.HyperbolicEntropy(b)})`, the identity for real sites, or
-    that of `infer.positive` and `infer.unit_interval`. Proximal points have closed forms for `L1`
-    (the slopes u move towards the slope at 0 by h weight) and `Box`; those of a `Penalty` are
-    found by bisection, which a warning says. Cost per step: a gradient of f, one proximal map.
+    The mirror is that of the target's sites: of a Legendre function, as in `infer.mirrored(target,
+    {"x": infer.HyperbolicEntropy(b)})`, the identity for real sites, or that of `infer.positive`
+    and `infer.unit_interval`. Proximal points have closed forms for `L1` (the slopes u move towards
+    the slope at 0 by h weight) and `Box`; those of a `Penalty` are found by bisection, which a
+    warning says.
+
+    Cost per step: a gradient of f, one proximal map.
 
     Args:
         step_size: h, > 0, in units of the squared metric distance; there is no tuning.

@@ -86,7 +86,9 @@ class KLMC(AbstractUnderdamped):
     with M = L L^T: the scheme of the theory, and biased to first order in h. On N(0, 1) with a
     friction of 2 its variances are 1.07 at h = 0.25 and 1.31 at h = 1; `BAOAB` has no bias there at
     the same cost. It needs friction: it is unstable from about h = 2 * friction where that is
-    small, and from h = 5 at a friction of 2. Warm-up as for `BAOAB`. Cost per step: one gradient.
+    small, and from h = 5 at a friction of 2. Warm-up as for `BAOAB`.
+
+    Cost per step: one gradient, plus O(d) with a diagonal and O(d^2) with a dense preconditioner.
 
     Args:
         step_size: h, > 0, in units of M, kept as it is; or None to have warm-up tune it (0.1
@@ -95,6 +97,9 @@ class KLMC(AbstractUnderdamped):
         preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
         energy_error: variance of the energy error per dimension that a tuned step size aims at, >
             0; smaller is less biased and slower.
+
+    Limits: biased to first order in h, which R-hat and ESS cannot see. Gets stuck in funnels; does
+    not cross between separated modes; needs all rows at every step.
 
     Source: Cheng, Chatterji, Bartlett and Jordan, COLT 2018; Dalalyan and Riou-Durand, Bernoulli
     26(3), 2020.

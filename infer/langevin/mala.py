@@ -23,15 +23,18 @@ class MALA(AbstractSampler):
         z' = z + e M grad log p(z) + sqrt(2 e) L noise,      M = L L^T
         accept with probability min(1, p(z') q(z | z') / (p(z) q(z' | z)))
 
-    Warm-up tunes e to an acceptance of `acceptance` and M to the covariance of the draws. Cost per
-    step: one gradient, plus O(d) with a diagonal and O(d^2) with a dense preconditioner. A
-    proposal at which density or gradient is not finite is refused. Mixes slowly in funnels and in
-    high dimension, where `NUTS` is better; does not cross between separated modes.
+    Warm-up tunes e to an acceptance of `acceptance` and M to the covariance of the draws. A
+    proposal at which density or gradient is not finite is refused.
+
+    Cost per step: one gradient, plus O(d) with a diagonal and O(d^2) with a dense preconditioner.
 
     Args:
         step_size: the first step size e, > 0, in units of M; kept if there is no warm-up.
         preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
         acceptance: mean acceptance aimed at, in (0, 1); 0.574 is optimal in high dimension.
+
+    Limits: mixes slowly in funnels and in high dimension, where `NUTS` is better; does not cross
+    between separated modes; needs all rows at every step.
 
     Source: Roberts and Tweedie, Bernoulli 2(4), 1996; Roberts and Rosenthal, JRSS B 60, 1998.
     """

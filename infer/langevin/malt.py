@@ -35,10 +35,11 @@ class MALT(AbstractSampler):
 
     Leaves the posterior invariant; the friction adds no energy error of its own. Its noise keeps a
     trajectory of a fixed length from closing on itself, for which `HMC` draws the length. Warm-up
-    tunes the step size to an acceptance of `acceptance` and M to the covariance of the draws. Cost
-    per step: n_steps gradients. To an error of 0.01 in second moments it took 0.5 to 1.2 times the
-    gradients of `NUTS` on a Gaussian, a random walk and a logistic regression. Does not cross
-    between separated modes.
+    tunes the step size to an acceptance of `acceptance` and M to the covariance of the draws. To an
+    error of 0.01 in second moments it took 0.5 to 1.2 times the gradients of `NUTS` on a Gaussian,
+    a random walk and a logistic regression.
+
+    Cost per step: n_steps gradients.
 
     Args:
         n_steps: steps of OBABO per trajectory, >= 1.
@@ -46,6 +47,9 @@ class MALT(AbstractSampler):
         friction: > 0; 1 over the time for which a velocity is remembered.
         preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
         acceptance: mean acceptance aimed at, in (0, 1).
+
+    Limits: the length of its trajectories, n_steps h, is yours to choose. Gets stuck in funnels;
+    does not cross between separated modes; needs all rows at every step.
 
     Source: Riou-Durand and Vogrinc, arXiv:2202.13230, 2022.
     """

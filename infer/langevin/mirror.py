@@ -45,16 +45,18 @@ class MirrorLangevin(AbstractSampler):
     on the support, without a Jacobian. (`MirroredLangevin` has constant noise and the Jacobian in
     its density; another algorithm, which shares nothing but the maps.) Warm-up is burn-in.
 
+    Cost per step: one gradient, O(d).
+
     Args:
         step_size: h, > 0, in units of the squared metric distance; there is no tuning.
 
     Limits: biased by its step size, and more than by h alone: on a Dirichlet with concentrations 4
     and `LogBarrierSimplex`, variances 5 % too large at h = 0.02 and 29 % at 0.08. With a potential
     that is weaker at the boundary than the density is (`EntropicSimplex` for a Dirichlet with
-    concentrations above 1, h (c - 1) / x is a jump of any size in u) it is unstable at any h:
-    take `LogBarrierSimplex`, or `MirrorMALA`, whose test refuses such jumps. On sites with the
-    identity as their map it is `ULA`, stable for h < 2 / (largest curvature of -log p).
-    Needs a mirror map for every site, see `infer.mirrored`. Cost per step: one gradient, O(d).
+    concentrations above 1, h (c - 1) / x is a jump of any size in u) it is unstable at any h: take
+    `LogBarrierSimplex`, or `MirrorMALA`, whose test refuses such jumps. On sites with the identity
+    as their map it is `ULA`, stable for h < 2 / (largest curvature of -log p). Needs a mirror map
+    for every site, see `infer.mirrored`.
 
     Source: Zhang, Peyre, Fadili and Pereyra, Wasserstein control of mirror Langevin Monte Carlo,
     COLT 2020; Chewi et al., Exponential ergodicity of mirror-Langevin diffusions, NeurIPS 2020.

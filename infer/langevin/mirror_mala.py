@@ -39,13 +39,15 @@ class MirrorMALA(AbstractSampler):
     Hessians' log determinants; one of the three is the Jacobian of p(u).) Warm-up tunes h by dual
     averaging. A proposal at which density, force or ratio is not finite is refused.
 
+    Cost per step: one gradient, O(d).
+
     Args:
         step_size: the first h, > 0; kept if there is no warm-up.
         acceptance: mean acceptance aimed at, in (0, 1).
 
     Limits: the potential is the only preconditioner. Where it is weaker at the boundary than the
     density, as `EntropicSimplex` for a Dirichlet of concentrations far above 1, steps are short.
-    Needs a mirror map for every site, see `infer.mirrored`. Cost per step: one gradient, O(d).
+    Needs a mirror map for every site, see `infer.mirrored`.
 
     Source: Srinivasan, Wibisono and Wilson, Fast sampling from constrained spaces using the
     Metropolis-adjusted mirror Langevin algorithm, COLT 2024.

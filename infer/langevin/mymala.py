@@ -26,6 +26,7 @@ class MYMALA(AbstractSampler):
 
     for a target made by `infer.Composite`; without g it is `MALA`. Smoothing shapes the proposals
     alone. Warm-up tunes e to an acceptance of `acceptance` and M to the variances of the draws.
+
     Cost per step: a gradient of f, two proximal maps.
 
     Args:

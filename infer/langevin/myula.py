@@ -24,10 +24,12 @@ class MYULA(AbstractSampler):
         z <- z - e M grad f(z) + (e / lam) (prox(z) - z) + sqrt(2 e) L noise,     M = L L^T
         prox(z) = argmin over v of g(v) + |v - z|^2_{M^-1} / (2 lam)
 
-    for a target exp(-f - g) made by `infer.Composite`; without g it is `ULA`. What it samples as
-    e falls to 0 is not the posterior but one with g smoothed, by up to lam M_i G_i^2 / 2 nats in
-    a coordinate where g has slopes up to G_i; "smoothing_nats" in the history is what it is at the
-    draws. Warm-up takes steps of `MYMALA` to learn M. Cost per step: a gradient of f, one prox.
+    for a target exp(-f - g) made by `infer.Composite`; without g it is `ULA`. What it samples as e
+    falls to 0 is not the posterior but one with g smoothed, by up to lam M_i G_i^2 / 2 nats in a
+    coordinate where g has slopes up to G_i; "smoothing_nats" in the history is what it is at the
+    draws. Warm-up takes steps of `MYMALA` to learn M.
+
+    Cost per step: a gradient of f, one proximal map.
 
     Args:
         step_size: e, > 0, below 2 lam / (1 + lam L) where L is the largest curvature of f in units

@@ -82,8 +82,7 @@ class ParallelTempering(AbstractSampler):
     turn, not at random, carry replicas on in one direction until a swap is refused. Warm-up tunes
     the step size and the diagonal preconditioner of each temperature, the latter to the inverse of
     the mean curvature, which far modes do not change; and it spaces b so that all swaps are refused
-    equally often. Cost per step: (n_temperatures - 1) n_steps + 1 gradients, and as many densities
-    and scores of q0.
+    equally often.
 
     Recorded: `acceptance_rate`, `step_size` and `diverging` of the trajectory at b = 1;
     `swap_acceptance`, the mean over all pairs; `barrier`, the sum of their rejections, whose mean L
@@ -93,6 +92,9 @@ class ParallelTempering(AbstractSampler):
 
     Limits: a mode where q0 has no mass, or that no replica meets while b is small, is missed; the
     weights of modes are known no better than from as many draws as there were round trips.
+
+    Cost per step: (n_temperatures - 1) n_steps + 1 gradients, and as many densities and scores of
+    q0.
 
     Args:
         n_temperatures: K, >= 2.

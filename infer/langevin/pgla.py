@@ -28,10 +28,11 @@ class PGLA(AbstractSampler):
         prox(z) = argmin over v of g(v) + |v - z|^2_{M^-1} / (2 e)
 
     for a target exp(-f - g) made by `infer.Composite`; without g it is `ULA`. There is no smoothing
-    to choose and no stability limit from g. Noise first, draws are points of the proximal map: in
-    a `Box`, and exactly 0 in some coordinates with `L1`, where the posterior has no such atoms.
-    Noise last, they have a density. Warm-up takes steps of `MYMALA` to learn M. Cost per step: a
-    gradient of f, one prox.
+    to choose and no stability limit from g. Noise first, draws are points of the proximal map: in a
+    `Box`, and exactly 0 in some coordinates with `L1`, where the posterior has no such atoms. Noise
+    last, they have a density. Warm-up takes steps of `MYMALA` to learn M.
+
+    Cost per step: a gradient of f, one proximal map.
 
     Args:
         step_size: e, > 0, below 2 / L where L is the largest curvature of f in units of M.

@@ -27,6 +27,9 @@ def MirroredLangevin(
         step_size: h, in (0, 2), in units of the preconditioner.
         preconditioner: `Diagonal()`, the default, `Dense()` or `Fixed(covariance)`.
 
+    Returns:
+        An `ULA`.
+
     Source: Hsieh, Kavis, Rolland and Cevher, Mirrored Langevin dynamics, NeurIPS 2018.
     """
     return ULA(step_size=step_size, preconditioner=_or_diagonal(preconditioner))
@@ -51,6 +54,9 @@ def MultiplicativeLangevin(
         step_size: e, > 0 (below 2 unadjusted), in units of the preconditioner, relative to x.
         preconditioner: `Diagonal()`, the default, `Dense()` or `Fixed(covariance)`, of log x.
         adjusted: with an acceptance test.
+
+    Returns:
+        An `ULA`, or a `MALA` where adjusted.
 
     Limits: other sites of a target keep the map of their support and take plain Langevin steps on
     it. As a density of log x falls exponentially at best to the left, large e is unstable where

@@ -50,9 +50,11 @@ class PSGLD(AbstractSampler):
         floor: > 0: the least that a score counts.
         temperature: as in `SGLD`.
 
-    Cost per step: one gradient on the minibatch, O(d). Warm-up takes the same steps. Minibatch
-    noise makes G smaller, and its effect on the variance is that of `SGLD`, e G Var(g) / 2.
-    `SGLD` with its warm-up has no path-dependent M, and is in units of the posterior: prefer it.
+    Cost per step: one gradient on the minibatch, O(d). Warm-up takes the same steps.
+
+    Limits: minibatch noise makes G smaller, and its effect on the variance is that of `SGLD`, e G
+    Var(g) / 2. `SGLD` with its warm-up has no path-dependent M, and is in units of the posterior:
+    prefer it.
 
     Source: Li, Chen, Carlson and Carin, AAAI 2016.
     """

@@ -65,6 +65,9 @@ def polynomial_decay(
         over: steps after which it starts to fall, > 0.
         power: how fast, > 0.
 
+    Returns:
+        A function of the step, whose numbers are data and compile nothing.
+
     Source: Welling and Teh, ICML 2011, where it is a (b + t)^-power.
     """
     return _Polynomial(first, over, power)
@@ -82,6 +85,9 @@ def cyclical_steps(first: float | int | Array, length: int) -> Schedule:
         first: step size at the start of a cycle, > 0.
         length: steps in a cycle, >= 2.
 
+    Returns:
+        A function of the step, whose numbers are data and compile nothing.
+
     Source: Zhang, Li, Zhang, Chen, Wilson, ICLR 2020.
     """
     check_count("cyclical_steps", "length", length, 1000, least=2)
@@ -98,6 +104,9 @@ def cyclical_temperature(length: int, explore: float | int | Array = 0.5) -> Sch
     Args:
         length: steps in a cycle, as in `cyclical_steps`.
         explore: the part of a cycle without noise, in (0, 1).
+
+    Returns:
+        A function of the step, whose numbers are data and compile nothing.
 
     Source: Zhang, Li, Zhang, Chen, Wilson, ICLR 2020.
     """

@@ -64,9 +64,11 @@ class SGHMC(AbstractSampler):
             warm-up measures (0 without warm-up).
         temperature, covariance: as in `SGLD`.
 
-    Cost per step: one gradient on the minibatch; per iteration of warm-up about six. Limits: the
-    noise is measured near the posterior's center and taken to be the same everywhere, and its
-    correlation between coordinates is ignored.
+    Cost per step: one gradient on the minibatch; per iteration of warm-up about six.
+
+    Limits: the noise is measured near the posterior's center and taken to be the same everywhere,
+    and its correlation between coordinates is ignored. Does not cross between separated modes
+    without a cyclical schedule.
 
     Source: Chen, Fox and Guestrin, ICML 2014: eta there is h^2, alpha is f h, beta is h^2 c / 2.
     """

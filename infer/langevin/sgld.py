@@ -56,9 +56,10 @@ class SGLD(AbstractSampler):
             1 without warm-up.
 
     Cost per step: one gradient on the minibatch, O(d^2) with a matrix; per iteration of warm-up
-    about six gradients. Limits: M is smaller than the posterior variances where coordinates are
-    correlated (there give `covariance`), and chains do not cross between separated modes without
-    a cyclical schedule.
+    about six gradients.
+
+    Limits: M is smaller than the posterior variances where coordinates are correlated (there give
+    `covariance`), and chains do not cross between separated modes without a cyclical schedule.
 
     Source: Welling and Teh, ICML 2011; stationary variance as in Mandt, Hoffman and Blei, JMLR 18,
     2017, and derived in `docs/stochastic_gradient.md`.

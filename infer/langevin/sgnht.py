@@ -60,9 +60,11 @@ class SGNHT(AbstractSampler):
             follows the noise slowly.
         covariance: as in `SGLD`.
 
-    Cost per step: one gradient on the minibatch; per iteration of warm-up about six. "friction" in
-    the record is the mean over the coordinates. No cycles: a thermostat works against a
-    temperature that is switched off. A cold start far away, whose velocity is hot, needs a warm-up.
+    Cost per step: one gradient on the minibatch; per iteration of warm-up about six.
+
+    Limits: no cycles, for a thermostat works against a temperature that is switched off, so chains
+    do not cross between separated modes. A cold start far away, whose velocity is hot, needs a
+    warm-up. "friction" in the record is the mean over the coordinates.
 
     Source: Ding, Fang, Babbush, Chen, Skeel and Neven, NeurIPS 2014, with one thermostat for all
     coordinates; one for each: Gan, Chen, Henao, Carlson and Carin, ICML 2015.

@@ -50,13 +50,15 @@ class SKROCK(AbstractSampler):
 
     with the Chebyshev polynomials T, for a smooth target or, as `MYULA`, one exp(-f - g) made by
     `infer.Composite`, g replaced by its Moreau envelope of width lam M. For stiff posteriors: s
-    stages reach s times as far per gradient as `ULA` does at its limit. Cost per step: s gradients
-    of f and proximal maps, one density. Warm-up takes steps of `MYMALA` to learn M.
+    stages reach s times as far per gradient as `ULA` does at its limit. Warm-up takes steps of
+    `MYMALA` to learn M.
 
     What it pays for that: on a Gaussian the variance along an eigenvector of curvature l (in units
     of M) is right only where p = e l is small, 1 % too small at p = 0.5 and 7 % at p = 2 for s =
     10, and beyond that it is far too small: near p = 4.8, 18.5, 40, ... it is 0, for no noise at
     all reaches that direction. The table in the documentation has the values at large steps.
+
+    Cost per step: s gradients of f and proximal maps, one density.
 
     Args:
         n_stages: s, >= 2.

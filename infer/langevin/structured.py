@@ -76,10 +76,12 @@ class StructuredSGMCMC(AbstractSampler):
         covariance: M, as in `SGLD`.
 
     Cost per step: as many gradients on the minibatch as there are groups, one density, and in
-    `infer.fit` a copy of the past, O(K d). Limits: biased by e as `SGLD` is, with the spread of the
-    others' past as further noise of the score. It forgets its start, and settles, over K / (1 - r)
-    steps, r the largest correlation between combinations of two groups: a warm-up shorter than K is
-    of no use, and with r = 0.95 the default run was not enough (the verdict said so).
+    `infer.fit` a copy of the past, O(K d).
+
+    Limits: biased by e as `SGLD` is, with the spread of the others' past as further noise of the
+    score. It forgets its start, and settles, over K / (1 - r) steps, r the largest correlation
+    between combinations of two groups: a warm-up shorter than K is of no use, and with r = 0.95 the
+    default run was not enough (the verdict said so).
 
     Source: Alexos, Boyd and Mandt, Structured stochastic gradient MCMC, ICML 2022, in the form
     without dropout. There the prior is taken at the present of all groups, here in g_i like the

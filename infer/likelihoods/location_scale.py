@@ -23,6 +23,9 @@ class AbstractLocationScale(AbstractLikelihood):
     """x = location + scale u, for a noise u of one fixed shape and a location that is decoded.
 
     log p(x) = log f(u) - log scale,    u = (x - location) / scale
+
+    Attributes:
+        scale: fixed, learned or decoded, see `infer.likelihoods`.
     """
 
     scale: eqx.AbstractVar[AbstractScale]

@@ -31,8 +31,10 @@ def _renyi_order(alpha: ArrayLike) -> Array:
 class ReverseKL(AbstractObjective):
     """The evidence lower bound  F = sum_k mass_k log w_k  <=  log Z.
 
-    Its maximum is the member of the family with the smallest KL(q || p). Source: Jordan et al.,
-    An introduction to variational methods for graphical models, Machine Learning 37 (1999).
+    Its maximum is the member of the family with the smallest KL(q || p).
+
+    Source: Jordan et al., An introduction to variational methods for graphical models, Machine
+    Learning 37 (1999).
     """
 
     linear: ClassVar[bool] = True
@@ -91,7 +93,11 @@ def IWAE() -> Renyi:
     """The importance weighted bound  F = log (1/K) sum_k w_k  <=  log Z, a preset of `Renyi`.
 
     Tighter with every draw. Its members cover more than the lower bound's; the ordinary gradient
-    gets noisier as K grows, the one by `Path()` does not. Source: Burda, Grosse and Salakhutdinov,
-    Importance weighted autoencoders, ICLR 2016.
+    gets noisier as K grows, the one by `Path()` does not.
+
+    Returns:
+        A `Renyi` of order 0.
+
+    Source: Burda, Grosse and Salakhutdinov, Importance weighted autoencoders, ICLR 2016.
     """
     return Renyi(0.0)

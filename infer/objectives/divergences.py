@@ -185,7 +185,11 @@ class CUBO(AbstractObjective):
 
 
 def ChiSquare() -> CUBO:
-    """The forward chi^2 divergence of the posterior from q, a preset of `CUBO` of order 2."""
+    """The forward chi^2 divergence of the posterior from q, a preset of `CUBO` of order 2.
+
+    Returns:
+        A `CUBO`.
+    """
     return CUBO(2.0)
 
 

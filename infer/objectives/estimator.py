@@ -85,8 +85,9 @@ class Reparam(AbstractEstimator):
         path = g,  score = 0,  density = -g,   g = dF/dlog w
 
     For a Gaussian the density term is the exact gradient of the entropy; the noise that remains
-    does not vanish where q equals the posterior. Source: Kingma and Welling, Auto-encoding
-    variational Bayes, ICLR 2014.
+    does not vanish where q equals the posterior.
+
+    Source: Kingma and Welling, Auto-encoding variational Bayes, ICLR 2014.
     """
 
     def refusal(
@@ -124,8 +125,10 @@ class Path(AbstractEstimator):
 
     Drops the mean-zero density term: the gradient is exactly zero, draw by draw, where q equals the
     posterior. For a bound that is not linear in the log weights the weights a are not dF/dlog w,
-    and draws have to be independent. Source: Roeder, Wu and Duvenaud, Sticking the landing, NeurIPS
-    2017; Tucker et al., Doubly reparameterized gradient estimators, ICLR 2019.
+    and draws have to be independent.
+
+    Source: Roeder, Wu and Duvenaud, Sticking the landing, NeurIPS 2017; Tucker et al., Doubly
+    reparameterized gradient estimators, ICLR 2019.
     """
 
     def refusal(

@@ -31,6 +31,9 @@ def coin(alpha: float = 0.0) -> Optimizer:
     Args:
         alpha: damping of the first steps, >= 0, in units of the largest gradient.
 
+    Returns:
+        An `Optimizer`; it stands wherever an optax transformation does.
+
     Source: Sharrock and Nemeth, Coin sampling: gradient-based Bayesian inference without learning
     rates, ICML 2023; the recursion is Orabona and Tommasi, NeurIPS 2017.
     """

@@ -74,6 +74,9 @@ def optimizer(
         hyperparameters: its arguments by name; `learning_rate` is a positive number or a
             schedule (a function of the step).
 
+    Returns:
+        An `Optimizer`; it stands wherever an optax transformation does.
+
     Raises:
         TypeError: for a name that the factory does not take, naming those that it does.
         ValueError: for a negative learning rate.

@@ -114,6 +114,9 @@ def markov_blankets(target: Target, *, key: int | PRNGKey = 0) -> Blankets:
         target: any target; its log density twice differentiable.
         key: for the points, Normal around `target.initial`.
 
+    Returns:
+        An array of Booleans, symmetric.
+
     Cost: 3 dim Hessian-vector products; memory dim^2.
     """
     key_start, key_spread = jax.random.split(jax.random.key(key) if isinstance(key, int) else key)

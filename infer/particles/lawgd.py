@@ -64,8 +64,8 @@ class LAWGD(AbstractParticleMethod):
     A reference for small problems: the eigenfunctions come from a grid, which no more than two
     dimensions allow. The score is not looked at again after that.
 
-    Cost: at the start an eigenproblem with cells^d unknowns (0.4 s for 1024 on two cores); per
-    step, or evaluation of E, 8 n cells^d flops and the product with cells^d x modes numbers.
+    Cost per evaluation of E: 8 n cells^d flops and the product with cells^d x modes numbers; at the
+    start an eigenproblem with cells^d unknowns (0.4 s for 1024 on two cores).
 
     Args:
         n_particles: number of particles n, >= 1.
@@ -74,11 +74,12 @@ class LAWGD(AbstractParticleMethod):
         modes: eigenfunctions, >= 1; by default 50 for one coordinate and 400 for two. Few see
             coarse features only: particles then are less regular, and wider.
         cells: cells of the grid per axis, >= 8; by default 128 and 32.
+        kernel: to be left as it is: this method makes its own from the target.
         optimizer: any optax transformation; by default L-BFGS, `infer.optimizer(optax.lbfgs)`.
             `coin()` does as well, see the documentation of particles.
         init_scale, start, stopping: as in `infer.SVGD`; the default rule looks from step 200 on.
 
-    Limits: one or two unconstrained coordinates, exact rows. It takes no kernel. What is more than
+    Limits: one or two unconstrained coordinates, exact rows. What is more than
     8 nats deep is no part of the posterior; a mode that the box cannot see from the start neither.
     Standard deviations for N(0, I), where 1 is right:
 

@@ -18,8 +18,10 @@ class SVGD(AbstractParticleMethod):
         x <- x + optimizer(phi)
 
     The first term pulls towards high density, the second pushes particles apart. Deterministic
-    after the start. Cost per step: n gradients, evaluated at once, and 6 n^2 d flops (4 n^2 d with
-    `RBF()`); memory O(n d) plus a tile of the kernel matrix.
+    after the start.
+
+    Cost per step: n gradients, evaluated at once, and 6 n^2 d flops (4 n^2 d with `RBF()`); memory
+    O(n d) plus a tile of the kernel matrix.
 
     Args:
         n_particles: number of particles n, >= 1; one particle climbs to a mode.

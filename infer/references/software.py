@@ -58,7 +58,7 @@ FLOWJAX = Citation(
     "Ward, Daniel",
     "FlowJAX: distributions and normalizing flows in JAX",
     "Software",
-    2024,
+    2023,
     EntryType.MISC,
     url="https://github.com/danielward27/flowjax",
 )

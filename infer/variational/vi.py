@@ -47,12 +47,11 @@ class VI(AbstractApproximator):
         phi_t = phi_{t-1} + optimizer(gradient of F at phi_{t-1} from n_samples draws of q)
         average_t = average_{t-1} + (9 / (t + 8)) (phi_t - average_{t-1})
 
-    The posterior is the average of the parameters, weighted towards the end of the run
-    (polynomial-decay averaging), so that a constant step size leaves
-    no noise to speak of. Cost per step: `n_samples` gradients of the target.
+    The posterior is the average of the parameters, weighted towards the end of the run (polynomial-
+    decay averaging), so that a constant step size leaves no noise to speak of.
 
-    A Gaussian family cannot follow skewed, heavy-tailed, funnel-shaped or multimodal posteriors;
-    the verdict of the result says so where it happens.
+    Cost per step: `n_samples` gradients of the target and as many draws and densities of q: O(d) of
+    mean field, O(d^2) of a full covariance, O(d r) of rank r.
 
     Args:
         family: shape of q: `FullRank()`, `MeanField()`, `LowRank()`, `StudentT()`, `Mixture()`,
@@ -79,6 +78,9 @@ class VI(AbstractApproximator):
             objectives and rates that let a good fit go again. Costs `n_samples` densities more per
             step. None: the last average.
         stopping: a `LossSettled` rule, or None to take every step.
+
+    Limits: a Gaussian family cannot follow skewed, heavy-tailed, funnel-shaped or multimodal
+    posteriors; the verdict of the result says so where it happens.
 
     Source: Kucukelbir et al., Automatic differentiation variational inference, JMLR 18 (2017); the
     average: Shamir and Zhang, ICML 2013.
