@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib.metadata
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,6 +15,7 @@ from infer.optimizers.optimizer import Optimizer
 from infer.references.citation import Citation, cited, works_of
 from infer.references.software import JAX, OPTAX, PACKAGES, this_library
 from infer.result import Result
+from infer.run.checkpoint import origin
 
 OWN = "infer"  # the package whose parts need no note where they have no source
 
@@ -87,10 +87,10 @@ def cite(*things: Any) -> Bibliography:
     """
     uses: dict[str, tuple[Citation, ...]] = {}
     missing: list[str] = []
-    version = importlib.metadata.version("infer-jax")
+    versions: dict[str, None] = {}  # a set that keeps its order
     for thing in things:
         if isinstance(thing, Result | AmortizedResult):
-            version = thing.made[OWN]
+            versions[thing.made["infer"]] = None
             pairs, lost = _of_result(thing)
             missing += lost
         else:
@@ -98,9 +98,12 @@ def cite(*things: Any) -> Bibliography:
         for use, part in pairs:
             works, lack = _works(part)
             if works:
-                uses.setdefault(use, works)
+                uses[use] = tuple(dict.fromkeys((*uses.get(use, ()), *works)))
             missing += [f"{use}; {lack}"] if lack else []
-    uses |= {"arrays and gradients": (JAX,), "inference": (this_library(version),)}
+    uses |= {
+        "arrays and gradients": (JAX,),
+        "inference": (this_library(", ".join(versions or [origin()["infer"]])),),
+    }
     return Bibliography(tuple(uses.items()), tuple(dict.fromkeys(missing)))
 
 

@@ -141,7 +141,8 @@ def test_docstrings_and_entries_name_the_same_works(thing):
 
 def test_every_export_with_a_source_cites():
     exports = [thing for thing in vars(infer).values() if callable(thing)]
-    parts = [*vars(infer.regularizers).values(), *vars(infer.likelihoods).values()]
+    places = (infer.regularizers, infer.likelihoods, infer.diagnostics, infer.flows)
+    parts = [thing for place in places for thing in vars(place).values()]
     named = {thing for thing in [*exports, *parts] if callable(thing) and source(thing)}
     assert len(named) > 100 and named <= CITED.keys()
 
@@ -175,6 +176,8 @@ def test_a_work_in_words_and_as_an_entry():
     assert three.short == "A et al. (2001)"
     with pytest.raises(ValueError, match="Family, Given"):
         infer.Citation("Simo Särkkä", "A title", "A journal", 2007)
+    with pytest.raises(ValueError, match="needs a title"):
+        infer.Citation("Särkkä, Simo", "!", "A journal", 2007)
     with pytest.raises(ValueError, match="close each"):
         infer.Citation("Särkkä, Simo", "A {title", "A journal", 2007)
     with pytest.raises(TypeError, match="write @infer.cites"):
@@ -272,6 +275,9 @@ def test_results_cite_algorithm_and_target_and_files_what_they_know(tmp_path):
         "the target and its parts",
     ]
     assert infer.load(tmp_path / "fit", target, algorithm).cite() == full
+    result.made = result.made | {"infer": "0.0.9"}
+    other = infer.load(tmp_path / "fit", target, algorithm)
+    assert f"version 0.0.9, {other.made['infer']}" in str(infer.cite(result, other))
 
 
 def test_the_file_for_repositories_agrees_with_the_package():

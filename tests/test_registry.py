@@ -96,7 +96,9 @@ def test_the_readme_names_every_algorithm_or_the_page_that_does():
 
 def test_the_conformance_suite_runs_every_algorithm():
     assert test_conformance.ALGORITHMS == ALGORITHMS
-    assert {parameter.values[-1] for parameter in test_conformance.leading(None)} == ALGORITHMS.keys()
+    assert {
+        parameter.values[-1] for parameter in test_conformance.leading(None)
+    } == ALGORITHMS.keys()
     swept = [
         mark.args[1]
         for test in vars(test_conformance).values()

@@ -6,10 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infer.diagnostics.pairs import sample, squared_distances
+from infer.references.citation import cites
+from infer.references.judging import LIU_2016_DISCREPANCY
+from infer.references.particles import GORHAM_2017
 
 Array = NDArray[np.float64]
 
 
+@cites(GORHAM_2017, LIU_2016_DISCREPANCY)
 def ksd(
     x: ArrayLike,
     score: ArrayLike,
@@ -37,14 +41,14 @@ def ksd(
     Returns:
         The discrepancy; NaN if a value is not finite.
 
-    References:
-        Gorham and Mackey (2017), ICML; Liu, Lee and Jordan (2016), ICML.
+    Source: Gorham and Mackey (2017), ICML; Liu, Lee and Jordan (2016), ICML.
     """
     squared = ksd_squared(x, score, scale, beta, c)
     # Rounding can leave a sum of nearly zero a little below it.
     return math.sqrt(max(squared, 0.0)) if not math.isnan(squared) else math.nan
 
 
+@cites(GORHAM_2017, LIU_2016_DISCREPANCY)
 def ksd_squared(
     x: ArrayLike,
     score: ArrayLike,
@@ -79,8 +83,7 @@ def ksd_squared(
         ValueError: for arrays of different shapes, a kernel out of range, or one point where the U
             statistic is asked for.
 
-    References:
-        Gorham and Mackey (2017), ICML; Liu, Lee and Jordan (2016), ICML.
+    Source: Gorham and Mackey (2017), ICML; Liu, Lee and Jordan (2016), ICML.
     """
     z, s = sample(x, "x"), sample(score, "score")
     n, d = z.shape

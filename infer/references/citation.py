@@ -63,7 +63,7 @@ class Citation:
         name: the key, if it is to be another than author, year and first word of the title.
 
     Raises:
-        ValueError: for an author without a comma, or braces that do not match.
+        ValueError: for an author without a comma, no title, or braces that do not match.
     """
 
     authors: str
@@ -85,6 +85,8 @@ class Citation:
                     f"{self.authors!r}; write 'Liu, Qiang and Wang, Dilin', and an institution as "
                     "'{DeepMind}'."
                 )
+        if not re.search("[a-z0-9]", _ascii(self.title)):
+            raise ValueError(f"a citation needs a title, got {self.title!r}; write it in words.")
         for text in (self.authors, self.title, self.venue):
             if text.count("{") != text.count("}"):
                 raise ValueError(f"the braces do not match in {text!r}; write one to close each.")
@@ -99,7 +101,7 @@ class Citation:
         """The key of the entry, for instance hoffman2014no: the same in every document."""
         words = [w for w in re.findall(r"[a-z0-9]+", _ascii(self.title)) if w not in SKIPPED]
         family = re.sub(r"[^a-z]", "", _ascii(self.families[0]))
-        return self.name or f"{family}{self.year}{words[0]}"
+        return self.name or f"{family}{self.year}{''.join(words[:1])}"
 
     @property
     def short(self) -> str:
