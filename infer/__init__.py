@@ -36,8 +36,8 @@ from infer.bridges.to_numpyro import to_numpyro as to_numpyro
 from infer.calibration import Calibration as Calibration
 from infer.calibration import simulation_based_calibration as simulation_based_calibration
 from infer.check import check as check
-from infer.cite import Bibliography as Bibliography
-from infer.cite import cite as cite
+from infer.citing import Bibliography as Bibliography
+from infer.citing import cite as cite
 from infer.compare import compare as compare
 from infer.compare import plot_comparison as plot_comparison
 from infer.control_variates import control_variates as control_variates

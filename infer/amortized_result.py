@@ -45,7 +45,7 @@ from infer.variational.vi import VI
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from infer.cite import Bibliography
+    from infer.citing import Bibliography
 
 
 class AmortizedResult:
@@ -451,7 +451,7 @@ class AmortizedResult:
 
     def cite(self) -> "Bibliography":
         """What to cite for this answer, as BibTeX: `print(result.cite())`; see `infer.cite`."""
-        from infer.cite import cite
+        from infer.citing import cite
 
         return cite(self)
 

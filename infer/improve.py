@@ -65,7 +65,7 @@ def improve(result: Result, *, draws: int | None = None, replace: bool = False, 
 
     Returns:
         A `Result` with one chain of draws of equal weight and without `log_q`; its history and
-        states are those of the fit, its verdict is of the new draws.
+            states are those of the fit, its verdict is of the new draws.
 
     Raises:
         ValueError: for chains, particles, flows along maps and results improved before, which have

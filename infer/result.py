@@ -25,7 +25,7 @@ from infer.summary import Summary, summarize
 if TYPE_CHECKING:
     import xarray
 
-    from infer.cite import Bibliography
+    from infer.citing import Bibliography
 
 
 @dataclasses.dataclass(frozen=True)
@@ -292,7 +292,7 @@ class Result:
 
     def cite(self) -> "Bibliography":
         """What to cite for this answer, as BibTeX: `print(result.cite())`; see `infer.cite`."""
-        from infer.cite import cite
+        from infer.citing import cite
 
         return cite(self)
 

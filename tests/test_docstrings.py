@@ -159,7 +159,9 @@ def check_function(function):
     doc = Doc.of(function)
     signature = inspect.signature(function)
     found = order(doc) + explains(doc, list(signature.parameters))
-    found += [] if doc.sections.get("Returns") else ["has no Returns:"]
+    returns = doc.sections.get("Returns", "").strip("\n").split("\n")
+    found += [] if returns[0] else ["has no Returns:"]
+    found += [f"Returns: {line!r} reads as a second item" for line in returns[1:] if line[0] != " "]
     told = doc.named("Raises")
     return found + [f"does not tell of {e}" for e in sorted(raised(function)) if e not in told]
 
@@ -221,7 +223,8 @@ def good(x, *rest):
         rest: not looked at.
 
     Returns:
-        A number.
+        A number,
+            never negative.
 
     Raises:
         ValueError: for a negative one.
@@ -266,7 +269,8 @@ def test_they_notice_what_is_missing_of_an_algorithm(old, new, complaint):
     [
         ("x: a number.", "", "does not explain x"),
         ("rest: not", "others: not", "does not explain rest"),
-        ("    Returns:\n        A number.\n", "", "Returns:"),
+        ("    Returns:\n        A number,\n            never negative.\n", "", "Returns:"),
+        ("            never", "        never", "second item"),
         ("ValueError", "TypeError", "does not tell of ValueError"),
     ],
 )

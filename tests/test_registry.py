@@ -84,6 +84,14 @@ def test_the_reference_has_every_algorithm():
     assert ALGORITHMS.keys() - set(re.findall(r"^::: infer\.(\w+)$", page, re.MULTILINE)) == set()
 
 
+def test_the_reference_shows_no_module_in_the_place_of_its_function():
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
+    shown = re.findall(r"^::: infer\.(\w+)$", page, re.MULTILINE)
+    assert len(shown) > 200
+    modules = [name for name in shown if (ROOT / "infer" / f"{name}.py").is_file()]
+    assert not modules, "write ::: infer.name.name, with the heading infer.name"
+
+
 def test_the_readme_names_every_algorithm_or_the_page_that_does():
     page = (ROOT / "README.md").read_text("utf-8")
     rest = ALGORITHMS.keys() - methods(page)

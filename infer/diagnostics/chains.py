@@ -120,7 +120,7 @@ def nested_rhat(x: ArrayLike, superchains: int) -> Array:
 
     Returns:
         Nested R-hat, of the trailing shape `()` or `(d,)`; NaN where a value is not finite or the
-        coordinate is constant.
+            coordinate is constant.
 
     Raises:
         ValueError: for draws of another shape, or chains that make no groups.

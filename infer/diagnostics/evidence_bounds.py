@@ -99,7 +99,7 @@ def importance_evidence(
 
     Returns:
         An `ImportanceEvidence`. A log weight that is NaN makes its row NaN; one of minus infinity
-        is a draw without weight.
+            is a draw without weight.
 
     Raises:
         TypeError: where q is no distribution, or `inflate` is given and q knows no mean.

@@ -32,7 +32,7 @@ def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
 
     Returns:
         The squared distance, in squared units of the coordinates; zero for equal samples up to
-        rounding, NaN if a value is not finite.
+            rounding, NaN if a value is not finite.
 
     Raises:
         ValueError: For other shapes.

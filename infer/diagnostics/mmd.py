@@ -28,7 +28,7 @@ def mmd(x: ArrayLike, y: ArrayLike, bandwidths: ArrayLike | float | None = None)
 
     Returns:
         The discrepancy; zero for equal samples, at most the root of 2, NaN if a value is not
-        finite.
+            finite.
 
     Source: Gretton, Borgwardt, Rasch, Schölkopf and Smola (2012), JMLR 13(25).
     """

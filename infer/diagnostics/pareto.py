@@ -26,8 +26,8 @@ def pareto_k(values: ArrayLike, tail: int | None = None) -> float:
 
     Returns:
         The shape. NaN if a value is NaN or fewer than five would be fitted; minus infinity if these
-        all equal the largest one left out (no tail); infinity if a value is infinite or only one to
-        four of them exceed it (a few values stand alone).
+            all equal the largest one left out (no tail); infinity if a value is infinite or only
+            one to four of them exceed it (a few values stand alone).
 
     Source: Zhang and Stephens (2009), Technometrics 51(3); Vehtari, Simpson, Gelman, Yao and
     Gabry (2024), JMLR 25(72).
@@ -79,7 +79,7 @@ def psis(log_weights: ArrayLike) -> tuple[np.ndarray, float]:
 
     Returns:
         Smoothed log weights, normalized to sum to one, shape `(n,)`, and k-hat as `pareto_khat` has
-        it. All NaN where k-hat is NaN because of a NaN or of weights that are all zero.
+            it. All NaN where k-hat is NaN because of a NaN or of weights that are all zero.
 
     Source: Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72).
     """

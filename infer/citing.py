@@ -79,7 +79,7 @@ def cite(*things: Any) -> Bibliography:
 
     Returns:
         A `Bibliography`. What is used and has no entry, such as a kernel of your own, is in its
-        `missing`; so are the parts of a result that was loaded without algorithm and target.
+            `missing`; so are the parts of a result that was loaded without algorithm and target.
 
     Raises:
         TypeError: for an object that is no part of a fit and has no works.
