@@ -2,11 +2,11 @@
 
 import dataclasses
 import functools
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import equinox as eqx
 import optax
 
 from infer.amortized_result import AmortizedResult
@@ -137,7 +137,7 @@ def _asked(thing: Any) -> list[tuple[str, Any]]:
                 f"{', '.join(_citable(exports))}."
             )
         return [(thing, exports[thing])]
-    if isinstance(thing, type) or callable(thing) and not isinstance(thing, eqx.Module):
+    if inspect.isclass(thing) or inspect.isroutine(thing):
         pairs = [(_name(thing), thing)]
     else:
         pairs = list(_parts(thing, ""))
@@ -167,7 +167,7 @@ def _parts(thing: Any, role: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(thing, Optimizer):
         yield from _parts(thing.factory, role)
     elif isinstance(thing, optax.GradientTransformation):
-        yield role, thing
+        yield role or "optimizer", thing
     elif dataclasses.is_dataclass(thing) and not isinstance(thing, type):
         yield f"{role} {_name(type(thing))}".strip(), type(thing)
         for field in dataclasses.fields(thing):
@@ -178,7 +178,7 @@ def _parts(thing: Any, role: str) -> Iterator[tuple[str, Any]]:
     elif isinstance(thing, tuple | list):
         for item in thing:
             yield from _parts(item, role)
-    elif callable(thing) and works_of(thing) is not None:
+    elif inspect.isroutine(thing) and works_of(thing) is not None:
         yield f"{role} {_name(thing)}".strip(), thing
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 import numpyro.distributions as dist
 import optax
@@ -210,6 +211,13 @@ def test_parts_are_found_wherever_they_are():
     }
     assert "Kingma 2015" not in families(infer.cite(vi))
     assert infer.cite(infer.ADVI()) == infer.cite(infer.VI(infer.MeanField()))
+    rows = infer.VAE(
+        infer.likelihoods.Bernoulli(),
+        latent=2,
+        objective=infer.IWAE(),
+        regularizers=(infer.regularizers.SlicedWasserstein(),),
+    )
+    assert {"Kingma 2014", "Burda 2016", "Kolouri 2019"} <= families(infer.cite(rows))
     schedule = infer.SGLD(step_size=infer.cyclical_steps(0.01, length=100))
     assert "Zhang 2020" in families(infer.cite(schedule))
     named = infer.cite("NUTS", infer.NUTS, "coin")
@@ -225,11 +233,12 @@ class Own(eqx.Module):
 
 
 def test_what_has_no_entry_is_refused_alone_and_told_within():
-    for thing in (Own(), Own, 3, lambda x: x):
+    for thing in (Own(), Own, 3, lambda x: x, np.ones(3), [infer.NUTS], dist.Normal(0.0, 1.0)):
         with pytest.raises(TypeError, match=r"@infer\.cites\(infer\.Citation\("):
             infer.cite(thing)
     with pytest.raises(ValueError, match=r"no 'NUTZ'.*infer.cite\('NUTS'\).*RealNVP"):
         infer.cite("NUTZ")
+    assert infer.cite(optax.adam(0.01)).missing[0].startswith("optimizer; it forgot its name")
     made = infer.cite(infer.VI(optimizer=optax.adam(0.01)))
     assert len(made.missing) == 1 and "infer.optimizer(optax.adam" in made.missing[0]
     assert f"% without an entry: {made.missing[0]}" in str(made)

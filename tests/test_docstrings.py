@@ -81,8 +81,9 @@ class Doc:
 
     @property
     def formula(self):
-        """An indented block, or an equation within the text."""
-        return re.search(r"^    +\S.*[=~<>^-]", self.text, re.M) or EQUATION.search(self.text)
+        """An indented equation that is no line of code, or one within the text."""
+        text = re.sub(r"^ +.*infer\..*$", "", self.text, flags=re.M)
+        return re.search(r"^    .*[=~<>]", text, re.M) or EQUATION.search(text)
 
 
 def order(doc):
@@ -93,10 +94,10 @@ def order(doc):
     return [f"{head}: begins no paragraph of its own" for head in inside]
 
 
-def explains(doc, names, exactly=True):
+def explains(doc, names):
     said = doc.named("Args", "Attributes")
     found = [f"does not explain {name}" for name in names if not said.get(name)]
-    return found + [f"explains {n}, which is none" for n in said if exactly and n not in names]
+    return found + [f"explains {n}, which is none" for n in said if n not in names]
 
 
 def fields_of(cls):
@@ -245,6 +246,7 @@ def test_the_checkers_accept_what_is_in_order():
         ("\n\n    Limits", "\n    Limits", "no paragraph of its own"),
         ("A step of length h along g.", "A step of length h\n    along g.", "no sentence"),
         ("    z' = z + h g", "", "formula"),
+        ("    z' = z + h g", "    q = infer.fit(z)", "formula"),
         ("Cost per step: one", "It costs one", "Cost"),
         ("Limits: small", "For small", "Limits:"),
         ("Source: nobody", "By nobody", "Source:"),

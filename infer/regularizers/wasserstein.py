@@ -23,7 +23,7 @@ from infer.regularizers.regularizer import (
 class W2ToPrior(AbstractRegularizer):
     """Mean squared 2-Wasserstein distance of Gaussian posteriors from a Gaussian prior, per row.
 
-        (1/B) sum_b [ |mean_b - mean_p|^2 + |L_b|_F^2 + |C|_F^2 - 2 |L_b^T C|_* ]
+        r = (1/B) sum_b [ |mean_b - mean_p|^2 + |L_b|_F^2 + |C|_F^2 - 2 |L_b^T C|_* ]
 
     for roots L L^T of the covariances of the posteriors and C C^T of that of the prior; |.|_* is
     the sum of the singular values. With a prior N(0, I) and diagonal posteriors this is
