@@ -36,6 +36,8 @@ from infer.bridges.to_numpyro import to_numpyro as to_numpyro
 from infer.calibration import Calibration as Calibration
 from infer.calibration import simulation_based_calibration as simulation_based_calibration
 from infer.check import check as check
+from infer.citing import Bibliography as Bibliography
+from infer.citing import cite as cite
 from infer.compare import compare as compare
 from infer.compare import plot_comparison as plot_comparison
 from infer.control_variates import control_variates as control_variates
@@ -242,6 +244,9 @@ from infer.particles.svmd import SVMD as SVMD
 from infer.particles.svn import SVN as SVN
 from infer.particles.svng import SVNG as SVNG
 from infer.persist import load as load
+from infer.references.citation import Citation as Citation
+from infer.references.citation import EntryType as EntryType
+from infer.references.citation import cites as cites
 from infer.registry import algorithms as algorithms
 from infer.result import Result as Result
 from infer.run.loop import Progress as Progress

@@ -45,6 +45,8 @@ from infer.variational.vi import VI
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from infer.citing import Bibliography
+
 
 class AmortizedResult:
     """The answer of `infer.fit` for rows: a model of them, with q(z | x) for each.
@@ -60,6 +62,12 @@ class AmortizedResult:
         outcome: how the run ended.
         timings: seconds, compilation apart.
         data, algorithm: what was fitted, with what; None in a result loaded without them.
+        key, keys: the key of the run.
+        plan: steps, thinning and limits of the run.
+        trail: record and last states of the run, which `extend` carries on.
+        algorithm_name, settings: class and numbers of the algorithm, as text.
+        identity: the fingerprint of the rows that files are compared by; None until it is needed.
+        made: when, and with which versions and platform.
     """
 
     def __init__(
@@ -440,6 +448,12 @@ class AmortizedResult:
         result = extend(self, steps=steps, **options)
         assert isinstance(result, AmortizedResult)
         return result
+
+    def cite(self) -> "Bibliography":
+        """What to cite for this answer, as BibTeX: `print(result.cite())`; see `infer.cite`."""
+        from infer.citing import cite
+
+        return cite(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write history, verdict and parameters to one file; see `infer.load`."""

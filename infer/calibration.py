@@ -23,6 +23,8 @@ from infer.core.types import PRNGKey, Values
 from infer.diagnostics.chains import ess_bulk
 from infer.diagnostics.ranks import Envelope, chi2_p, ecdf_p, rank_envelope
 from infer.fit import fit
+from infer.references.citation import cites
+from infer.references.judging import MODRAK_2025, TALTS_2018
 from infer.result import Result
 from infer.summary import render, scalars
 
@@ -96,6 +98,7 @@ class Calibration:
         return render(table, 100) + str(self.verdict)
 
 
+@cites(TALTS_2018, MODRAK_2025)
 def simulation_based_calibration(
     simulator: Simulator,
     algorithm: AbstractSampler | AbstractApproximator,
@@ -126,11 +129,14 @@ def simulation_based_calibration(
         n_draws: draws of each fit to rank among, >= 9.
         **options: for every fit, as `infer.fit` takes them, such as `steps`, `warmup`, `chains`.
 
+    Returns:
+        A `Calibration`, which prints as a table and has a verdict.
+
     Raises:
         TypeError, ValueError: for wrong use, and where a fit has fewer than `n_draws` draws.
 
     Source: Talts, Betancourt, Simpson, Vehtari and Gelman (2018), arXiv:1804.06788; the log density
-    as a test quantity: Modrák et al. (2023), Bayesian Analysis 20(2).
+    as a test quantity: Modrák et al. (2025), Bayesian Analysis 20(2).
     """
     _check(simulator, algorithm, n_simulations, n_draws, options)
     base = address(as_key(key), Use.CALIBRATE)

@@ -110,6 +110,9 @@ def check(target: Target, *, key: int | PRNGKey, show: bool = True) -> CheckRepo
         target: what `from_numpyro` or `from_log_density` returned.
         key: an int or a JAX key.
         show: print the checklist.
+
+    Returns:
+        A `CheckReport`: `ok`, and what was found, line by line.
     """
     key = as_key(key)
     full = target.full()

@@ -37,6 +37,9 @@ def compare(
         variables: names of the variables to compare; all that are common if None.
         n_projections: directions of the sliced Wasserstein distance, >= 1.
 
+    Returns:
+        A `Comparison`, which prints as a table.
+
     Raises:
         TypeError, ValueError: for what is no result, or results with nothing in common.
     """
@@ -69,6 +72,9 @@ def plot_comparison(
         results: results by the name to show.
         variables: names of the variables to draw; all that are common if None.
         max_variables: draw at most so many scalars, >= 1; the figure says how many there are.
+
+    Returns:
+        A Matplotlib figure.
 
     Raises:
         ImportError: where matplotlib is missing.

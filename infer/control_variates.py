@@ -11,6 +11,8 @@ from jaxtyping import Array
 from infer.core.control_variate import ControlVariate
 from infer.core.target import Target
 from infer.core.types import Scalar, Vector
+from infer.references.citation import cites
+from infer.references.minibatches import BAKER_2019, JOHNSON_2013
 from infer.result import Result
 from infer.starts import starts_at
 
@@ -20,6 +22,7 @@ def _value_and_score(target: Target, z: Vector) -> tuple[Scalar, Vector]:
     return target.value_and_score(z)
 
 
+@cites(BAKER_2019, JOHNSON_2013)
 def control_variates(target: Target, center: Any) -> Target:
     """The same target with minibatch scores that are exact at a center, for every minibatch method.
 
@@ -49,6 +52,9 @@ def control_variates(target: Target, center: Any) -> Target:
         target: a target that takes minibatches.
         center: parameters by name on their supports, as for `init` of `infer.fit`; or a `Result`
             of a target with the same sites, whose draws are averaged on the unconstrained scale.
+
+    Returns:
+        The target, with the center in it.
 
     Raises:
         ValueError: for a target without minibatches, or a center at which the log density or its

@@ -152,7 +152,7 @@ def fit(
 
     Returns:
         A `Result`, or of a `VAE` an `AmortizedResult`; it prints its verdict here unless that is
-        "ok".
+            "ok".
 
     Raises:
         TypeError, ValueError: for wrong use, before anything is compiled, with what to write.

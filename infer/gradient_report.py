@@ -118,6 +118,9 @@ def gradient_report(
         repeats: gradients behind every row, >= 10, rounded up to a multiple of 50.
         key: a PRNG key or an integer.
 
+    Returns:
+        A `GradientReport`, which prints as a table.
+
     Raises:
         TypeError, ValueError: for what is no distribution, or a biased pair.
     """

@@ -11,6 +11,8 @@ from infer.core.algorithm import AbstractSampler
 from infer.core.keys import Use, address, as_key
 from infer.core.outcome import Ending
 from infer.diagnostics.chains import ess_mean
+from infer.references.citation import cites
+from infer.references.langevin import TALAY_1990
 from infer.result import Result
 from infer.run.chunk import carry_on
 from infer.run.loop import Trail, run
@@ -53,6 +55,7 @@ class StepBias:
         return str(self)
 
 
+@cites(TALAY_1990)
 def half_step_bias(result: Result, *, key: Any) -> StepBias:
     """How far the step size has moved the answer of an unadjusted sampler.
 
@@ -65,10 +68,15 @@ def half_step_bias(result: Result, *, key: Any) -> StepBias:
         result: a run of `ULA`, `TamedULA`, `BAOAB`, `OBABO` or `KLMC`, with its target.
         key: a PRNG key or an integer, another one than that of the run.
 
+    Returns:
+        A `StepBias`: the errors of means and standard deviations; it prints as a table.
+
     Raises:
         ValueError: if the result has no target, joins several runs, or has fewer than four draws
             per chain.
         TypeError: if the method has no step size to halve.
+        MemoryError: if the memory does not suffice for the chains at half the step.
+        KeyboardInterrupt: on Ctrl-C, since half a run says nothing.
 
     Source: Talay and Tubaro, Stochastic Analysis and Applications 8(4), 1990 (extrapolation).
     """

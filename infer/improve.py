@@ -19,6 +19,8 @@ from infer.core.target import Target
 from infer.diagnostics.pareto import psis
 from infer.judgement import FEWEST, MOST, scored
 from infer.planning import at_least_one
+from infer.references.citation import cites
+from infer.references.judging import OWEN_2000, VEHTARI_2024
 from infer.result import Result
 
 GROWTH = (4, 16, 64)  # candidates per resampled draw: more where weights are uneven
@@ -31,6 +33,7 @@ REMEDY = (
 )
 
 
+@cites(VEHTARI_2024, OWEN_2000)
 def improve(result: Result, *, draws: int | None = None, replace: bool = False, key: Any) -> Result:
     """Resample a fit with importance weights, so that its draws follow the target more closely.
 
@@ -62,7 +65,7 @@ def improve(result: Result, *, draws: int | None = None, replace: bool = False, 
 
     Returns:
         A `Result` with one chain of draws of equal weight and without `log_q`; its history and
-        states are those of the fit, its verdict is of the new draws.
+            states are those of the fit, its verdict is of the new draws.
 
     Raises:
         ValueError: for chains, particles, flows along maps and results improved before, which have

@@ -26,6 +26,9 @@ def combine(results: Sequence[Result]) -> Result:
     Args:
         results: results with the same target, settings and number of draws, and different keys.
 
+    Returns:
+        A result with all the chains, or all the restarts, and a verdict of its own.
+
     Raises:
         TypeError, ValueError: for runs that cannot be joined, with what to do.
     """

@@ -116,9 +116,13 @@ def load(
         target: what was fitted, rows for a `VAE`; refused if it is another.
         algorithm: what it was fitted with; refused if it has other settings.
 
+    Returns:
+        A `Result`; an `AmortizedResult` where the file is that of a fit to rows.
+
     Raises:
         FileNotFoundError: no such file.
         ValueError: a file that is foreign, damaged, or of another run; saying which.
+        TypeError: an algorithm for rows without the rows.
     """
     if algorithm is not None and target is None:
         raise ValueError("the algorithm is of no use alone; write infer.load(path, target, ...).")

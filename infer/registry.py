@@ -11,6 +11,9 @@ def algorithms() -> dict[str, type[AbstractSampler] | type[AbstractApproximator]
 
     Whoever adds an export adds an algorithm: there is no other list. Presets such as `ADVI`, which
     are functions that make an algorithm, are not among them.
+
+    Returns:
+        Classes by name, in the order of the alphabet.
     """
     exports = vars(sys.modules["infer"])
     return {

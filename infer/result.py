@@ -25,6 +25,8 @@ from infer.summary import Summary, summarize
 if TYPE_CHECKING:
     import xarray
 
+    from infer.citing import Bibliography
+
 
 @dataclasses.dataclass(frozen=True)
 class Timings:
@@ -49,6 +51,12 @@ class Result:
         gradients: gradients of the log density spent on the fit, all chains together.
         target, algorithm: what was fitted, with what; None in a result loaded without them.
         keys: the keys of the runs it holds, more than one where `infer.combine` joined them.
+        key: the key of the first of them.
+        plan: warm-up, steps, thinning and limits of the run.
+        trail: record and last states of the run, which `extend` carries on.
+        algorithm_name, settings: class and numbers of the algorithm, as text.
+        identity: the fingerprint of the target that files are compared by; None until it is needed.
+        coordinate_names: names of the coordinates of `z`.
         labels: names of dimensions and coordinates.
         made: when, and with which versions and platform.
     """
@@ -281,6 +289,12 @@ class Result:
         from infer.examine import examine
 
         return examine(self, key=key)
+
+    def cite(self) -> "Bibliography":
+        """What to cite for this answer, as BibTeX: `print(result.cite())`; see `infer.cite`."""
+        from infer.citing import cite
+
+        return cite(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write draws, history, verdict and states to one file; see `infer.load`."""

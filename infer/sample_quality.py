@@ -17,6 +17,14 @@ from infer.diagnostics.frechet import frechet_distance
 from infer.diagnostics.mmd_test import median_distance, mmd_test
 from infer.diagnostics.neighbors import nearest_distance, neighbor_scores
 from infer.planning import at_least_one
+from infer.references.citation import cites
+from infer.references.judging import (
+    GRETTON_2012,
+    HEUSEL_2017,
+    LOPEZ_PAZ_2017,
+    NAEEM_2020,
+    THEIS_2016,
+)
 from infer.summary import render
 
 if TYPE_CHECKING:
@@ -123,6 +131,7 @@ class SampleQuality:
         return render(table) + "\n".join(self.notes)
 
 
+@cites(HEUSEL_2017, GRETTON_2012, NAEEM_2020, LOPEZ_PAZ_2017, THEIS_2016)
 def sample_quality(
     generated: Any,
     train: Any,
@@ -161,6 +170,9 @@ def sample_quality(
         n_components: most principal axes, >= 1.
         max_rows: most rows in a comparison, >= 20; the largest of the samples are cut by chance to
             the size of the smallest, or to this.
+
+    Returns:
+        A `SampleQuality`, which prints as a table: the generated rows between floor and ceiling.
 
     Raises:
         ValueError: for fewer than 20 rows, rows of other shapes, or values that are not finite.

@@ -508,7 +508,6 @@ class Still(AbstractSampler):
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 0
     default_steps: ClassVar[int] = 1
-    source: ClassVar[str] = ""
 
     def init(self, key, target):
         return target.initial(key)

@@ -16,6 +16,9 @@ from infer.core.checks import check_count
 from infer.core.linalg import Covariance
 from infer.core.posterior import AbstractDistribution, Draws, Sampling
 from infer.core.types import Count, Points, PRNGKey, Scalar, Vector
+from infer.references.citation import cites
+from infer.references.rows import JANG_2017
+from infer.references.variational import MNIH_2016
 
 
 class CategoricalDistribution(AbstractDistribution):
@@ -190,6 +193,7 @@ class CategoricalHead(AbstractHead):
         return hot.reshape(-1)
 
 
+@cites(JANG_2017, MNIH_2016)
 class Categorical(AbstractPosterior):
     """q(z | x) of a `VAE` with V = `latent` independent categorical variables of C classes each.
 

@@ -13,6 +13,8 @@ from jaxtyping import Array, Float
 from infer.core.checks import positive
 from infer.core.posterior import Draws, Sampling
 from infer.core.types import Count, PRNGKey, Scalar
+from infer.references.citation import cites
+from infer.references.rows import JANG_2017, MADDISON_2017
 
 LogProbabilities = Float[Array, "V C"]
 
@@ -108,6 +110,7 @@ def _relaxed(
     return soft, hard, jnp.broadcast_to(jnp.sum(jnp.exp(log_p) * log_p), (n,))
 
 
+@cites(JANG_2017, MADDISON_2017)
 class Relaxed(AbstractCodeDraws):
     """Gumbel-softmax draws, in the interior of the simplex: `Reparam()` goes with it.
 
@@ -141,6 +144,7 @@ class Relaxed(AbstractCodeDraws):
         return _draws(soft, negative_entropy, independent=True)
 
 
+@cites(JANG_2017)
 class StraightThrough(AbstractCodeDraws):
     """Hard draws that move like the Gumbel-softmax draws next to them: `Reparam()` goes with it.
 

@@ -15,6 +15,8 @@ from infer.core.posterior import AbstractDistribution
 from infer.core.stopping import AbstractStopping, Record
 from infer.core.target import Target
 from infer.core.types import PRNGKey, Scalar, Vector
+from infer.references.citation import cites
+from infer.references.variational import KINGMA_2014
 
 
 class RowDensity(eqx.Module):
@@ -59,6 +61,7 @@ class NothingFitted(AbstractStopping):
         )
 
 
+@cites(KINGMA_2014)
 class AmortizedPosterior(AbstractApproximator):
     """q(z | x) of one row as an encoder gives it: nothing is fitted, and one step is all it takes.
 
@@ -71,7 +74,6 @@ class AmortizedPosterior(AbstractApproximator):
     exact_target: ClassVar[bool] = False
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = 1
-    source: ClassVar[str] = "Kingma, Welling. Auto-encoding variational Bayes. ICLR 2014."
 
     def init(self, key: PRNGKey, target: Target) -> AbstractDistribution:
         """The posterior of the row."""

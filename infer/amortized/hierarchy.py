@@ -15,6 +15,8 @@ from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.families.gaussian import MeanField
 from infer.families.standard import StandardGaussian
+from infer.references.citation import cites
+from infer.references.rows import SONDERBY_2016
 
 
 class ChainDistribution(AbstractDistribution):
@@ -94,6 +96,7 @@ class ChainHead(AbstractHead):
         return ChainDistribution(self.top(first), self.lower, self.network, second, self.top.dim)
 
 
+@cites(SONDERBY_2016)
 class HierarchicalPosterior(AbstractPosterior):
     """q(z | x) = q(u | x) q(v | u, x): u the first `top` latent variables, v the others.
 

@@ -9,6 +9,8 @@ from infer.amortized.heads import AbstractHead, AbstractPosterior, Outputs
 from infer.core.linalg import Covariance
 from infer.core.posterior import AbstractDistribution, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
+from infer.references.citation import cites
+from infer.references.rows import TOLSTIKHIN_2018
 
 
 class PointDistribution(AbstractDistribution):
@@ -51,6 +53,7 @@ class PointHead(AbstractHead):
         return PointDistribution(outputs)
 
 
+@cites(TOLSTIKHIN_2018)
 class Point(AbstractPosterior):
     """A point z(x) for every row instead of a posterior: an autoencoder.
 

@@ -13,6 +13,8 @@ from infer.core.data import Rows
 from infer.core.posterior import AbstractDistribution
 from infer.core.types import PRNGKey
 from infer.families.mixture import MixtureDistribution
+from infer.references.citation import cites
+from infer.references.rows import TOMCZAK_2018
 
 
 class AbstractMadePrior(eqx.Module):
@@ -43,6 +45,7 @@ class PseudoInputs(AbstractMadePrior):
         return MixtureDistribution(components, jnp.zeros(u.shape[0], u.dtype))
 
 
+@cites(TOMCZAK_2018)
 class VampPrior(eqx.Module):
     """The prior of a `VAE` as a mixture of its own posteriors at trained rows.
 

@@ -16,6 +16,8 @@ from infer.core.checks import check_count, fraction, nonnegative
 from infer.core.linalg import Covariance
 from infer.core.posterior import AbstractDistribution, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
+from infer.references.citation import cites
+from infer.references.rows import MENTZER_2024, VAN_DEN_OORD_2017
 from infer.regularizers.regularizer import AbstractRegularizer, Batch
 
 
@@ -86,6 +88,7 @@ class FiniteScalarHead(AbstractHead):
         return jnp.sum(digits * np.cumprod((1, *self.levels[:-1])))
 
 
+@cites(MENTZER_2024)
 class FiniteScalar(AbstractPosterior):
     """A code instead of a posterior: every latent variable is rounded to a few levels.
 
@@ -207,6 +210,7 @@ class VectorQuantizedHead(AbstractHead):
         return VectorQuantizedHead(book=Frozen(book), dim=self.dim, width=self.width), stats
 
 
+@cites(VAN_DEN_OORD_2017)
 class VectorQuantized(AbstractPosterior):
     """Codes of a learned book instead of a posterior: the VQ-VAE.
 
@@ -273,8 +277,11 @@ class VectorQuantized(AbstractPosterior):
         return VectorQuantizedHead(book=Frozen(book), dim=latent * self.width, width=self.width)
 
 
+@cites(VAN_DEN_OORD_2017)
 class Commitment(AbstractRegularizer):
-    """Keeps encoder outputs near their codes, (1/B) sum_b |e_b - code_b|^2, codes held fixed.
+    """Keeps encoder outputs near their codes, which are held fixed.
+
+        r = (1/B) sum_b |e_b - code_b|^2
 
     For `VectorQuantized`, whose codes follow the encoder.
 

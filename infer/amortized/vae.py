@@ -36,6 +36,8 @@ from infer.objectives.objective import AbstractObjective
 from infer.optimizers.averaging import average
 from infer.optimizers.clipping import MedianClip
 from infer.optimizers.optimizer import Optimizer, advance, first_state, optimizer
+from infer.references.citation import cites
+from infer.references.variational import BURDA_2016, KINGMA_2014
 from infer.regularizers.regularizer import AbstractRegularizer, Batch
 
 Beta = float | int | Scalar | Callable[[Count], Scalar] | None
@@ -55,6 +57,7 @@ class _State(eqx.Module):
     loss: Scalar
 
 
+@cites(KINGMA_2014, BURDA_2016)
 class VAE(AbstractAmortizer):
     """Fits a model of rows p(x, z) = p(z) p(x | decoder(z)) together with q(z | x), for all rows.
 
@@ -64,11 +67,10 @@ class VAE(AbstractAmortizer):
 
     with z_bk ~ q(. | x_b), K = `n_samples`. With `IWAE()` it is the importance weighted
     autoencoder, with `beta` a beta-VAE, with `beta=0` and regularizers a Wasserstein autoencoder;
-    docs/vae.md has the table. The answer is a polynomial-decay average of the parameters. Cost per
-    step: for every row of the batch one encoder pass and K decoder passes, forward and back.
+    docs/vae.md has the table. The answer is a polynomial-decay average of the parameters.
 
-    The posterior q(z | x) is for the decoder that was fitted, and the verdict is on q alone: it
-    does not say whether the decoder is a good model of the data.
+    Cost per step: for every row of the batch one encoder pass and K decoder passes, forward and
+    back.
 
     Args:
         likelihood: p(x | outputs), `infer.likelihoods.Bernoulli()` or the like.
@@ -96,6 +98,9 @@ class VAE(AbstractAmortizer):
         start: what the decoder gives to begin with, of the shape of its output; None reads it off
             the rows.
 
+    Limits: the posterior q(z | x) is for the decoder that was fitted, and the verdict is on q
+    alone: it does not say whether the decoder is a good model of the data.
+
     Source: Kingma and Welling, Auto-encoding variational Bayes, ICLR 2014; Burda, Grosse and
     Salakhutdinov, Importance weighted autoencoders, ICLR 2016.
     """
@@ -122,7 +127,6 @@ class VAE(AbstractAmortizer):
     stopping: LossSettled | None = eqx.field(static=True, default=None)
     start: Array | None = None
     default_steps: ClassVar[int] = 10_000
-    source: ClassVar[str] = "Kingma, Welling. Auto-encoding variational Bayes. ICLR 2014."
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -181,6 +181,9 @@ def from_log_density(
         dims: from site name, data name or `log_likelihood` to one dimension name per axis.
         coords: from dimension name to its coordinate values.
 
+    Returns:
+        A target.
+
     Raises:
         TypeError: an argument of the wrong kind.
         ValueError: functions, shapes, supports, rows or names that do not fit together. Everything

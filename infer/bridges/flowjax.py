@@ -14,6 +14,8 @@ from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.flows.flow import placed
 from infer.flows.linear import Elementwise, Triangular
+from infer.references.citation import cites
+from infer.references.software import FLOWJAX
 
 EXAMPLE = (
     "infer.from_flowjax(flowjax.flows.coupling_flow(key, "
@@ -21,6 +23,7 @@ EXAMPLE = (
 )
 
 
+@cites(FLOWJAX)
 def from_flowjax(distribution: Any, scale: float = 0.1) -> AbstractFamily:
     """A family whose members are x = shift + scale * u, with u from a distribution of FlowJAX.
 
@@ -44,6 +47,9 @@ def from_flowjax(distribution: Any, scale: float = 0.1) -> AbstractFamily:
         distribution: a `flowjax.distributions.AbstractDistribution` of shape (d,) with density on
             all of R^d and an inverse.
         scale: of the first member, > 0.
+
+    Returns:
+        A family; its members have draws, density and score.
 
     Raises:
         ImportError: where FlowJAX is missing.

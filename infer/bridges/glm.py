@@ -65,6 +65,9 @@ def from_glm(
         name: of the vector of coefficients.
         batch_size: rows per step for methods that take minibatches; None uses all.
 
+    Returns:
+        A target whose one site is `name`, with pointwise log likelihood and minibatches.
+
     Raises:
         TypeError, ValueError: before anything is compiled.
     """

@@ -95,6 +95,9 @@ def mirrored(target: Target, maps: Mapping[str, Any] | None = None) -> Target:
         maps: from site name to a mirror map, `infer.LogBarrierBox(0, 1)` for instance, or to a
             Legendre function whose slopes cover the real line, `infer.HyperbolicEntropy(2.0)`.
 
+    Returns:
+        The target, with draws by name as before.
+
     Raises:
         ValueError: for a name that is no site, a map that does not fit the shape of its site, or
             a site for which there is no map, because its support has none (ordered vectors,
@@ -195,6 +198,9 @@ def check_mirror(mirror: AbstractMirrorMap, shape: tuple[int, ...], *, key: int 
         mirror: the map.
         shape: shape of the parameter on the support.
         key: seed of the point.
+
+    Returns:
+        Nothing: what fits passes in silence.
 
     Raises:
         ValueError: naming the part that does not fit, with both numbers.

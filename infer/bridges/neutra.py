@@ -16,6 +16,8 @@ from infer.families.reference import check_reference_fits
 from infer.flows.flow import Flow
 from infer.flows.layer import AbstractLayer, Chain
 from infer.flows.linear import Elementwise, Triangular
+from infer.references.citation import cites
+from infer.references.mcmc import HOFFMAN_2019, PARNO_2018
 
 Gaussian = BentGaussian | CholeskyGaussian | DenseGaussian | LowRankGaussian
 
@@ -45,6 +47,7 @@ def transport_of(q: Any) -> AbstractLayer:
     )
 
 
+@cites(HOFFMAN_2019, PARNO_2018)
 class NeuTraModel(AbstractModel):
     """A model seen through a map: free = T(noise), and log |det T'| one more term."""
 
@@ -123,6 +126,7 @@ class NeuTraModel(AbstractModel):
         return self.model.constant()
 
 
+@cites(HOFFMAN_2019, PARNO_2018)
 def neutra(target: Target, q: Any) -> Target:
     """The same target in the coordinates of the noise of a fitted distribution.
 
@@ -145,6 +149,9 @@ def neutra(target: Target, q: Any) -> Target:
     Args:
         target: any target without a nonsmooth part.
         q: a Gaussian or a flow on the unconstrained coordinates of this target.
+
+    Returns:
+        The target, with draws by name as before.
 
     Raises:
         TypeError: for particles, chains, generators and distributions without a map.

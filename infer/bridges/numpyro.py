@@ -38,6 +38,9 @@ def from_numpyro(
         **kwargs: its keyword arguments. A parameter of `model` that is called `rows`, `batch_size`
             or `static` has to be passed by position.
 
+    Returns:
+        A target.
+
     Raises:
         TypeError: arguments that the model does not take.
         ValueError: a model that cannot be traced, has discrete latent sites or none at all, or

@@ -24,8 +24,11 @@ from infer.bridges.model_trace import (
 )
 from infer.core.target import AbstractModel, Labels, Site, check_named
 from infer.core.types import PRNGKey, Values
+from infer.references.citation import cites
+from infer.references.software import NUMPYRO
 
 
+@cites(NUMPYRO)
 class NumPyroModel(AbstractModel):
     """A model written with NumPyro's primitives, and the arguments it is called with.
 

@@ -43,6 +43,9 @@ def numpyro_simulator(
         **kwargs: its keyword arguments. A parameter of `model` that is called `observed` has to be
             passed by position.
 
+    Returns:
+        A `Simulator`.
+
     Raises:
         TypeError: names that are no sequence of strings.
         ValueError: a site that the model does not draw.

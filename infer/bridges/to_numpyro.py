@@ -33,6 +33,9 @@ def to_numpyro(posterior: Any) -> "numpyro.distributions.Distribution":
         posterior: a distribution, such as `result.posterior` of a fit by `VI`, `FBGVI` or
             `Laplace`, or any member of a family.
 
+    Returns:
+        A NumPyro distribution with an event of shape (d,).
+
     Raises:
         TypeError: for results, chains, particles and generators, which are no distributions with
             a density.

@@ -45,14 +45,13 @@ class AbstractSampler(eqx.Module):
             keep it as `tuning.step_size`; else None.
         default_warmup: iterations of `adapt` before anything is recorded.
         default_steps: recorded iterations.
-        source: the paper to cite.
+        default_chains: chains side by side, unless `fit` is told.
     """
 
     exact_target: eqx.AbstractClassVar[bool]
     adjusted: eqx.AbstractClassVar[bool]
     default_warmup: eqx.AbstractClassVar[int]
     default_steps: eqx.AbstractClassVar[int]
-    source: eqx.AbstractClassVar[str]
     default_chains: ClassVar[int] = 4
     proximal: ClassVar[bool] = False
     uses_gradient: ClassVar[bool] = True
@@ -100,14 +99,14 @@ class AbstractApproximator(eqx.Module):
         generates: True if the answer can be drawn from but has no density.
         most_dims: the most unconstrained coordinates that it serves, or None.
         default_steps: the most steps it takes.
+        default_warmup: 0: these methods have no warm-up.
+        default_chains: restarts side by side, unless `fit` is told.
         stopping: the rule that ends it sooner, or None to take every step.
-        source: the paper to cite.
     """
 
     exact_target: eqx.AbstractVar[bool]
     particles: eqx.AbstractClassVar[bool]
     default_steps: eqx.AbstractClassVar[int]
-    source: eqx.AbstractClassVar[str]
     stopping: eqx.AbstractVar[AbstractStopping | None]
     spreads_samples: ClassVar[bool] = False
     weighs_modes: ClassVar[bool] = False
@@ -134,11 +133,11 @@ class AbstractAmortizer(eqx.Module):
 
     Attributes:
         default_steps: the most steps it takes.
-        source: the paper to cite.
+        default_warmup: 0: these methods have no warm-up.
+        default_chains: restarts side by side, unless `fit` is told.
     """
 
     default_steps: eqx.AbstractClassVar[int]
-    source: eqx.AbstractClassVar[str]
     default_warmup: ClassVar[int] = 0
     default_chains: ClassVar[int] = 1
 

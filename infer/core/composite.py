@@ -121,6 +121,9 @@ def Composite(
             `Penalty` or an `AbstractNonsmooth` of your own; for a target with one site the term
             itself.
 
+    Returns:
+        A target; every adjusted sampler and every proximal one takes it.
+
     Raises:
         TypeError, ValueError: for a name that is no site, a term that does not fit the shape of its
             site, or a site whose coordinates are not its entries.

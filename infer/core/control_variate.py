@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from infer.core.types import Scalar, Vector
+from infer.references.citation import cites
+from infer.references.minibatches import BAKER_2019, JOHNSON_2013
 
 
+@cites(BAKER_2019, JOHNSON_2013)
 class ControlVariate(eqx.Module):
     """A point at which the log density and its score on all rows are known.
 

@@ -32,6 +32,10 @@ class Verdict:
 
     `status` is the worst status among the evidence. An "ok" means that none of the listed checks
     found fault; `not_looked_for` says what they cannot see.
+
+    Attributes:
+        evidence: what was measured, in the order of the report.
+        not_looked_for: what the checks cannot see, as text.
     """
 
     evidence: tuple[Evidence, ...]

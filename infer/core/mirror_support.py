@@ -22,8 +22,12 @@ from infer.core.support import (
 )
 from infer.core.types import Flag, Scalar
 from infer.core.vector_support import last_axis, simplex
+from infer.references.citation import cites
+from infer.references.langevin import SRINIVASAN_2025
+from infer.references.particles import SHI_2022
 
 
+@cites(SHI_2022)
 class EntropicSimplex(AbstractMirrorMap):
     """Positive vectors x with sum 1 on the last axis, by x = softmax([u, 0]).
 
@@ -66,6 +70,7 @@ def _log_softmax(u: Array) -> Array:
     return jax.nn.log_softmax(jnp.concatenate([u, jnp.zeros_like(u[..., :1])], axis=-1), axis=-1)
 
 
+@cites(SRINIVASAN_2025)
 class LogBarrierSimplex(AbstractMirrorMap):
     """Positive vectors x with sum 1 on the last axis: the mirror map of -sum log x.
 

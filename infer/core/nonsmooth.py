@@ -210,6 +210,8 @@ class L2Ball(AbstractNonsmooth):
 class Penalty(AbstractNonsmooth):
     """A g of your own: a sum over coordinates of a convex function of one number.
 
+        g(x) = sum_i g_i(x_i),    prox(x)_i = argmin over v of g_i(v) + (v - x_i)^2 / (2 t)
+
     Args:
         function: g_i of every entry, an array in the shape of x, written in `jax.numpy`; entries
             do not mix.

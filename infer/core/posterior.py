@@ -139,7 +139,11 @@ class AbstractFamily(eqx.Module):
 
 
 class Particles(eqx.Module):
-    """An equally weighted set of points; interacting, hence not independent draws."""
+    """An equally weighted set of points; interacting, hence not independent draws.
+
+    Attributes:
+        x: points on the unconstrained scale, (n, d).
+    """
 
     x: Points
 
@@ -149,7 +153,11 @@ class Particles(eqx.Module):
 
 
 class Chains(eqx.Module):
-    """The recorded positions of Markov chains."""
+    """The recorded positions of Markov chains.
+
+    Attributes:
+        x: positions on the unconstrained scale, (chains, draws, d).
+    """
 
     x: Float[Array, "chains draws d"]
 

@@ -221,7 +221,11 @@ class Positive(AbstractMirrorMap):
 
 
 class GreaterThan(AbstractMirrorMap):
-    """x > low by x = low + exp(u); `low` broadcasts to the parameter."""
+    """x > low by x = low + exp(u).
+
+    Args:
+        low: the bound, a number or an array that broadcasts to the parameter.
+    """
 
     low: Float[Array, "..."] = eqx.field(converter=as_float)
     label: ClassVar[str] = "greater_than"
@@ -249,7 +253,11 @@ class GreaterThan(AbstractMirrorMap):
 
 
 class LessThan(AbstractSupport):
-    """x < high by x = high - exp(u); `high` broadcasts to the parameter."""
+    """x < high by x = high - exp(u).
+
+    Args:
+        high: the bound, a number or an array that broadcasts to the parameter.
+    """
 
     high: Float[Array, "..."] = eqx.field(converter=as_float)
     label: ClassVar[str] = "less_than"
@@ -274,7 +282,12 @@ class LessThan(AbstractSupport):
 
 
 class Interval(AbstractMirrorMap):
-    """low < x < high by x = low + (high - low) sigmoid(u); bounds broadcast to the parameter."""
+    """low < x < high by x = low + (high - low) sigmoid(u).
+
+    Args:
+        low: the lower bound, a number or an array that broadcasts to the parameter.
+        high: the upper bound, likewise, > low.
+    """
 
     low: Float[Array, "..."] = eqx.field(converter=as_float)
     high: Float[Array, "..."] = eqx.field(converter=as_float)

@@ -142,6 +142,14 @@ class Target(AbstractProblem):
     `log_prob(z)` includes the log Jacobian of the map to the supports. `linear` is there for
     generalized linear models that were declared as such, `control` for minibatches whose noise is
     reduced by control variates.
+
+    Attributes:
+        model: somebody's model, as a density over unconstrained sites.
+        start: the point to start from, (d,), or None for the first good random one.
+        linear: the linear predictor of a declared generalized linear model, else None.
+        batch_size: rows per step, or None where all of them are used.
+        minibatch: is this one minibatch of the target, whose rows count N/B times?
+        control: a control variate for minibatches, or None.
     """
 
     model: AbstractModel

@@ -24,6 +24,9 @@ from infer.diagnostics.annealing import (
     step_sizes_of,
 )
 from infer.diagnostics.rows import LogJoint, Proposal, Rows, log_mean_exp
+from infer.references.citation import cites
+from infer.references.judging import WU_2017
+from infer.references.mcmc import GROSSE_2016, NEAL_2001
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +111,7 @@ class Sandwich:
         return float(gaps.std() / math.sqrt(len(gaps) - 1)) if len(gaps) > 1 else math.nan
 
 
+@cites(NEAL_2001, WU_2017)
 def annealed_evidence(
     key: PRNGKey | int,
     log_joint: LogJoint,
@@ -172,6 +176,7 @@ def annealed_evidence(
     return _annealed(key_run, setting, draw_starts(key_start, setting), steps, chunk)
 
 
+@cites(GROSSE_2016)
 def sandwich(
     key: PRNGKey | int,
     log_joint: LogJoint,

@@ -12,9 +12,13 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from infer.references.citation import cites
+from infer.references.judging import BETANCOURT_2016, GEYER_1992, MARGOSSIAN_2024, VEHTARI_2021
+
 Array = NDArray[np.float64]
 
 
+@cites(VEHTARI_2021)
 def rhat(x: ArrayLike) -> Array:
     r"""Rank-normalized split R-hat, the larger of the bulk and the folded value.
 
@@ -30,8 +34,7 @@ def rhat(x: ArrayLike) -> Array:
     Returns:
         R-hat, of the trailing shape `()` or `(d,)`.
 
-    References:
-        Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2).
+    Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2).
     """
 
     def statistic(x: Array) -> Array:
@@ -42,6 +45,7 @@ def rhat(x: ArrayLike) -> Array:
     return _per_coordinate(x, statistic)
 
 
+@cites(VEHTARI_2021)
 def ess_bulk(x: ArrayLike) -> Array:
     r"""Effective sample size in the bulk: that of the rank-normalized split chains.
 
@@ -54,12 +58,12 @@ def ess_bulk(x: ArrayLike) -> Array:
     Returns:
         Effective sample sizes, of the trailing shape `()` or `(d,)`.
 
-    References:
-        Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2).
+    Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2).
     """
     return _per_coordinate(x, lambda x: _ess(_normal_scores(_split(x))))
 
 
+@cites(VEHTARI_2021)
 def ess_tail(x: ArrayLike) -> Array:
     r"""Effective sample size in the tails: the smaller of those for the 5 % and 95 % quantiles.
 
@@ -71,8 +75,7 @@ def ess_tail(x: ArrayLike) -> Array:
     Returns:
         Effective sample sizes, of the trailing shape `()` or `(d,)`.
 
-    References:
-        Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2).
+    Source: Vehtari, Gelman, Simpson, Carpenter and Bürkner (2021), Bayesian Analysis 16(2).
     """
 
     def statistic(x: Array) -> Array:
@@ -82,6 +85,7 @@ def ess_tail(x: ArrayLike) -> Array:
     return _per_coordinate(x, statistic)
 
 
+@cites(GEYER_1992, VEHTARI_2021)
 def ess_mean(x: ArrayLike) -> Array:
     r"""Effective sample size for the mean: that of the split chains as they are, without ranks.
 
@@ -93,12 +97,13 @@ def ess_mean(x: ArrayLike) -> Array:
     Returns:
         Effective sample sizes, of the trailing shape `()` or `(d,)`.
 
-    References:
-        Geyer (1992), Statistical Science 7(4); Vehtari et al. (2021), Bayesian Analysis 16(2).
+    Source: Geyer (1992), Statistical Science 7(4); Vehtari et al. (2021), Bayesian Analysis
+    16(2).
     """
     return _per_coordinate(x, lambda x: _ess(_split(x)))
 
 
+@cites(MARGOSSIAN_2024)
 def nested_rhat(x: ArrayLike, superchains: int) -> Array:
     r"""Nested R-hat of many short chains, in groups that each started from one point.
 
@@ -115,10 +120,13 @@ def nested_rhat(x: ArrayLike, superchains: int) -> Array:
 
     Returns:
         Nested R-hat, of the trailing shape `()` or `(d,)`; NaN where a value is not finite or the
-        coordinate is constant.
+            coordinate is constant.
 
-    References:
-        Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman (2024), Bayesian Analysis.
+    Raises:
+        ValueError: for draws of another shape, or chains that make no groups.
+
+    Source: Margossian, Hoffman, Sountsov, Riou-Durand, Vehtari and Gelman (2024), Bayesian
+    Analysis.
     """
     x = np.asarray(x, dtype=np.float64)
     chains = x.shape[0] if x.ndim else 0
@@ -151,6 +159,12 @@ def nested_rhat_limit(
         chains_each: M, at least 2.
         coordinates: How many coordinates are looked at, for the largest of them all.
         level: Chance of a false alarm, in (0, 1).
+
+    Returns:
+        The limit, above 1.
+
+    Raises:
+        ValueError: for fewer than two groups, or chains in each, or a level out of (0, 1).
     """
     from scipy.stats import f  # only here: importing it takes a second
 
@@ -163,6 +177,7 @@ def nested_rhat_limit(
     return float(np.sqrt(1 + quantile / chains_each))
 
 
+@cites(BETANCOURT_2016)
 def ebfmi(energy: ArrayLike) -> Array:
     r"""Estimated Bayesian fraction of missing information of each Hamiltonian chain.
 
@@ -175,8 +190,7 @@ def ebfmi(energy: ArrayLike) -> Array:
     Returns:
         One value per chain, shape `(chains,)`; NaN where the energy is constant or non-finite.
 
-    References:
-        Betancourt (2016), arXiv:1604.00695.
+    Source: Betancourt (2016), arXiv:1604.00695.
     """
     energy = np.asarray(energy, dtype=np.float64)
     if energy.ndim != 2:

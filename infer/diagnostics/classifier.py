@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infer.diagnostics.pairs import squared_distances, two_samples
+from infer.references.citation import cites
+from infer.references.judging import LOPEZ_PAZ_2017
 
 Array = NDArray[np.float64]
 Labels = NDArray[np.bool_]
@@ -15,6 +17,7 @@ NEWTON_STEPS = 8
 PENALTY = 1.0  # half the squared slopes of standardized coordinates, beside the summed log loss
 
 
+@cites(LOPEZ_PAZ_2017)
 def linear_accuracy(x: ArrayLike, y: ArrayLike, folds: int = 5, seed: int = 0) -> float:
     r"""Accuracy of a logistic regression that tells two samples apart, on rows it has not seen.
 
@@ -36,12 +39,12 @@ def linear_accuracy(x: ArrayLike, y: ArrayLike, folds: int = 5, seed: int = 0) -
     Raises:
         ValueError: For other shapes, or values that are not finite.
 
-    References:
-        Lopez-Paz and Oquab (2017), ICLR.
+    Source: Lopez-Paz and Oquab (2017), ICLR.
     """
     return _accuracy(x, y, folds, seed, _logistic)
 
 
+@cites(LOPEZ_PAZ_2017)
 def neighbor_accuracy(
     x: ArrayLike, y: ArrayLike, k: int = 5, folds: int = 5, seed: int = 0
 ) -> float:
@@ -63,8 +66,7 @@ def neighbor_accuracy(
     Raises:
         ValueError: For other shapes, an even k, or values that are not finite.
 
-    References:
-        Lopez-Paz and Oquab (2017), ICLR.
+    Source: Lopez-Paz and Oquab (2017), ICLR.
     """
     if k < 1 or k % 2 == 0:
         raise ValueError(f"neighbor_accuracy needs an odd number k of neighbors, got {k}.")

@@ -6,10 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infer.diagnostics.pairs import mean_of_splits, two_samples
+from infer.references.citation import cites
+from infer.references.judging import BONNEEL_2015, MANOLE_2022
 
 Array = NDArray[np.float64]
 
 
+@cites(BONNEEL_2015)
 def sliced_wasserstein(
     x: ArrayLike, y: ArrayLike, n_projections: int = 100, seed: int = 0
 ) -> float:
@@ -30,8 +33,8 @@ def sliced_wasserstein(
     Returns:
         The distance; zero for equal samples, NaN if a value is not finite.
 
-    References:
-        Bonneel, Rabin, Peyré and Pfister (2015), Journal of Mathematical Imaging and Vision 51.
+    Source: Bonneel, Rabin, Peyré and Pfister (2015), Journal of Mathematical Imaging and Vision
+    51.
     """
     x, y = two_samples(x, y)
     directions = _directions(x.shape[1], n_projections, seed)
@@ -42,6 +45,7 @@ def sliced_wasserstein(
     return _wasserstein(x / scale @ directions, y / scale @ directions, order=1)
 
 
+@cites(BONNEEL_2015)
 def sliced_wasserstein_squared(
     x: ArrayLike, y: ArrayLike, n_projections: int = 100, seed: int = 0
 ) -> float:
@@ -61,8 +65,8 @@ def sliced_wasserstein_squared(
     Returns:
         The squared distance; zero for equal samples, NaN if a value is not finite.
 
-    References:
-        Bonneel, Rabin, Peyré and Pfister (2015), Journal of Mathematical Imaging and Vision 51.
+    Source: Bonneel, Rabin, Peyré and Pfister (2015), Journal of Mathematical Imaging and Vision
+    51.
     """
     x, y = two_samples(x, y)
     directions = _directions(x.shape[1], n_projections, seed)
@@ -71,6 +75,7 @@ def sliced_wasserstein_squared(
     return _wasserstein(x @ directions, y @ directions, order=2)
 
 
+@cites(MANOLE_2022)
 def sliced_wasserstein_floor(
     x: ArrayLike,
     n: int,
@@ -97,8 +102,7 @@ def sliced_wasserstein_floor(
     Returns:
         The mean distance; NaN if a value is not finite.
 
-    References:
-        Manole, Balakrishnan and Wasserman (2022), Electronic Journal of Statistics 16(1).
+    Source: Manole, Balakrishnan and Wasserman (2022), Electronic Journal of Statistics 16(1).
     """
 
     def distance(x: Array, y: Array, rng: np.random.Generator) -> float:

@@ -6,10 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infer.diagnostics.pairs import mean_of_splits, squared_distances, two_samples
+from infer.references.citation import cites
+from infer.references.judging import SZEKELY_2013
 
 Array = NDArray[np.float64]
 
 
+@cites(SZEKELY_2013)
 def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     r"""Energy distance between two samples, the V statistic, without a root.
 
@@ -25,8 +28,7 @@ def energy_distance(x: ArrayLike, y: ArrayLike) -> float:
     Returns:
         The distance; zero for equal samples, NaN if a value is not finite.
 
-    References:
-        Székely and Rizzo (2013), Journal of Statistical Planning and Inference 143(8).
+    Source: Székely and Rizzo (2013), Journal of Statistical Planning and Inference 143(8).
     """
     x, y = two_samples(x, y)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infer.diagnostics.chains import ess_mean
+from infer.references.citation import cites
+from infer.references.judging import ROBNIK_2023_ENERGY, STEIN_1981
 
 Array = NDArray[np.float64]
 
@@ -27,6 +29,7 @@ class Equipartition:
     errors: Array
 
 
+@cites(STEIN_1981, ROBNIK_2023_ENERGY)
 def equipartition(x: ArrayLike, score: ArrayLike, *, independent: bool = False) -> Equipartition:
     r"""Estimates $E[-(x_i - m_i)\, \partial_i \log p(x)]$, which is 1 at the posterior, any $m$.
 
@@ -48,9 +51,8 @@ def equipartition(x: ArrayLike, score: ArrayLike, *, independent: bool = False) 
     Raises:
         ValueError: If the shapes differ or are not `(chains, draws, d)`.
 
-    References:
-        Stein (1981), Annals of Statistics 9(6); as a gauge of discretization bias: Robnik and
-        Seljak (2023), arXiv:2303.18221.
+    Source: Stein (1981), Annals of Statistics 9(6); as a gauge of discretization bias: Robnik
+    and Seljak (2023), arXiv:2303.18221.
     """
     x, score = np.asarray(x, np.float64), np.asarray(score, np.float64)
     if x.ndim != 3 or x.shape != score.shape:

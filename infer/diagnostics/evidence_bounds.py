@@ -27,6 +27,8 @@ from infer.diagnostics.rows import (
     row_batches,
     row_of,
 )
+from infer.references.citation import cites
+from infer.references.variational import BURDA_2016
 
 _ROUNDINGS = 64  # of the log evidence: log weights closer than this are equal
 
@@ -61,6 +63,7 @@ class ImportanceEvidence:
     curve: NDArray[np.float64]
 
 
+@cites(BURDA_2016)
 def importance_evidence(
     key: PRNGKey | int,
     log_joint: LogJoint,
@@ -96,7 +99,7 @@ def importance_evidence(
 
     Returns:
         An `ImportanceEvidence`. A log weight that is NaN makes its row NaN; one of minus infinity
-        is a draw without weight.
+            is a draw without weight.
 
     Raises:
         TypeError: where q is no distribution, or `inflate` is given and q knows no mean.

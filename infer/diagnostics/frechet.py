@@ -6,10 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infer.diagnostics.pairs import two_samples
+from infer.references.citation import cites
+from infer.references.judging import HEUSEL_2017
+from infer.references.rows import DOWSON_1982
 
 Array = NDArray[np.float64]
 
 
+@cites(DOWSON_1982, HEUSEL_2017)
 def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
     r"""Squared Frechet distance between the Gaussians with the moments of two samples.
 
@@ -28,14 +32,13 @@ def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
 
     Returns:
         The squared distance, in squared units of the coordinates; zero for equal samples up to
-        rounding, NaN if a value is not finite.
+            rounding, NaN if a value is not finite.
 
     Raises:
         ValueError: For other shapes.
 
-    References:
-        Dowson and Landau (1982), Journal of Multivariate Analysis 12(3); Heusel, Ramsauer,
-        Unterthiner, Nessler and Hochreiter (2017), NeurIPS, with features of a network.
+    Source: Dowson and Landau (1982), Journal of Multivariate Analysis 12(3); Heusel, Ramsauer,
+    Unterthiner, Nessler and Hochreiter (2017), NeurIPS, with features of a network.
     """
     x, y = two_samples(x, y)
     if min(len(x), len(y)) < 2:

@@ -6,10 +6,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infer.diagnostics.pairs import sample, squared_distances
+from infer.references.citation import cites
+from infer.references.judging import LIU_2016_DISCREPANCY
+from infer.references.particles import GORHAM_2017
 
 Array = NDArray[np.float64]
 
 
+@cites(GORHAM_2017, LIU_2016_DISCREPANCY)
 def ksd(
     x: ArrayLike,
     score: ArrayLike,
@@ -37,14 +41,14 @@ def ksd(
     Returns:
         The discrepancy; NaN if a value is not finite.
 
-    References:
-        Gorham and Mackey (2017), ICML; Liu, Lee and Jordan (2016), ICML.
+    Source: Gorham and Mackey (2017), ICML; Liu, Lee and Jordan (2016), ICML.
     """
     squared = ksd_squared(x, score, scale, beta, c)
     # Rounding can leave a sum of nearly zero a little below it.
     return math.sqrt(max(squared, 0.0)) if not math.isnan(squared) else math.nan
 
 
+@cites(GORHAM_2017, LIU_2016_DISCREPANCY)
 def ksd_squared(
     x: ArrayLike,
     score: ArrayLike,
@@ -75,8 +79,11 @@ def ksd_squared(
     Returns:
         The statistic, without a root; NaN if a value is not finite.
 
-    References:
-        Gorham and Mackey (2017), ICML; Liu, Lee and Jordan (2016), ICML.
+    Raises:
+        ValueError: for arrays of different shapes, a kernel out of range, or one point where the U
+            statistic is asked for.
+
+    Source: Gorham and Mackey (2017), ICML; Liu, Lee and Jordan (2016), ICML.
     """
     z, s = sample(x, "x"), sample(score, "score")
     n, d = z.shape
@@ -131,6 +138,9 @@ def ksd_floor(
 
     Returns:
         The root mean square; infinite or very large where the covariance is singular.
+
+    Raises:
+        ValueError: for a covariance that is no matrix, n < 1, or a kernel out of range.
     """
     covariance = sample(covariance, "covariance")
     d = len(covariance)

@@ -5,6 +5,9 @@ import math
 
 import numpy as np
 
+from infer.references.citation import cites
+from infer.references.rows import LUCAS_2019
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Latents:
@@ -61,6 +64,7 @@ def latent_use(
     )
 
 
+@cites(LUCAS_2019)
 def predicted_active(x: np.ndarray, noise: float, latent: int) -> int:
     """How many latent variables a linear model with this noise would use: eigenvalues above it.
 

@@ -6,12 +6,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infer.diagnostics.pairs import mean_of_splits, squared_distances, two_samples
+from infer.references.citation import cites
+from infer.references.judging import GRETTON_2012
 
 Array = NDArray[np.float64]
 
 MULTIPLES = (0.25, 0.5, 1.0, 2.0)  # of the spread, where no bandwidths are given
 
 
+@cites(GRETTON_2012)
 def mmd(x: ArrayLike, y: ArrayLike, bandwidths: ArrayLike | float | None = None) -> float:
     r"""Maximum mean discrepancy between two samples, the root of its V statistic.
 
@@ -25,16 +28,16 @@ def mmd(x: ArrayLike, y: ArrayLike, bandwidths: ArrayLike | float | None = None)
 
     Returns:
         The discrepancy; zero for equal samples, at most the root of 2, NaN if a value is not
-        finite.
+            finite.
 
-    References:
-        Gretton, Borgwardt, Rasch, Schölkopf and Smola (2012), JMLR 13(25).
+    Source: Gretton, Borgwardt, Rasch, Schölkopf and Smola (2012), JMLR 13(25).
     """
     squared = mmd_squared(x, y, bandwidths)
     # Rounding can leave a difference of nearly zero a little below it.
     return math.sqrt(max(squared, 0.0)) if not math.isnan(squared) else math.nan
 
 
+@cites(GRETTON_2012)
 def mmd_squared(
     x: ArrayLike,
     y: ArrayLike,
@@ -61,8 +64,11 @@ def mmd_squared(
     Returns:
         The statistic, without a root; NaN if a value is not finite.
 
-    References:
-        Gretton, Borgwardt, Rasch, Schölkopf and Smola (2012), JMLR 13(25).
+    Raises:
+        ValueError: for bandwidths that are not positive, or one point where the U statistic is
+            asked for.
+
+    Source: Gretton, Borgwardt, Rasch, Schölkopf and Smola (2012), JMLR 13(25).
     """
     x, y = two_samples(x, y)
     if unbiased and min(len(x), len(y)) < 2:

@@ -4,10 +4,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infer.diagnostics.pairs import sample, squared_distances, two_samples
+from infer.references.citation import cites
+from infer.references.judging import GRETTON_2012, PHIPSON_2010
 
 Array = NDArray[np.float64]
 
 
+@cites(GRETTON_2012, PHIPSON_2010)
 def mmd_test(
     x: ArrayLike,
     y: ArrayLike,
@@ -40,9 +43,9 @@ def mmd_test(
     Raises:
         ValueError: For other shapes, or values that are not finite.
 
-    References:
-        Gretton, Borgwardt, Rasch, Schölkopf and Smola (2012), JMLR 13(25); Phipson and Smyth
-        (2010), Statistical Applications in Genetics and Molecular Biology 9(1) (the ones in p).
+    Source: Gretton, Borgwardt, Rasch, Schölkopf and Smola (2012), JMLR 13(25); Phipson and
+    Smyth (2010), Statistical Applications in Genetics and Molecular Biology 9(1) (the ones in
+    p).
     """
     x, y = two_samples(x, y)
     n, m = len(x), len(y)

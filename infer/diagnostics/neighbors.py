@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from infer.diagnostics.pairs import squared_distances, two_samples
+from infer.references.citation import cites
+from infer.references.judging import KYNKAANNIEMI_2019, NAEEM_2020
 
 Array = NDArray[np.float64]
 
@@ -27,6 +29,7 @@ class NeighborScores:
     coverage: float
 
 
+@cites(KYNKAANNIEMI_2019, NAEEM_2020)
 def neighbor_scores(real: ArrayLike, generated: ArrayLike, k: int = 5) -> NeighborScores:
     r"""Precision, recall, density and coverage of a generated sample.
 
@@ -53,9 +56,8 @@ def neighbor_scores(real: ArrayLike, generated: ArrayLike, k: int = 5) -> Neighb
     Raises:
         ValueError: For other shapes, or values that are not finite.
 
-    References:
-        Kynkäänniemi, Karras, Laine, Lehtinen and Aila (2019), NeurIPS (precision and recall);
-        Naeem, Oh, Uh, Choi and Yoo (2020), ICML (density and coverage).
+    Source: Kynkäänniemi, Karras, Laine, Lehtinen and Aila (2019), NeurIPS (precision and
+    recall); Naeem, Oh, Uh, Choi and Yoo (2020), ICML (density and coverage).
     """
     real, generated = two_samples(real, generated)
     _check(real, generated, k)

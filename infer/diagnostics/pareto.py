@@ -5,9 +5,14 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 
+from infer.references.citation import cites
+from infer.references.judging import VEHTARI_2024, ZHANG_2009
+from infer.references.variational import BURDA_2016
+
 _NEGLIGIBLE = 1e-300
 
 
+@cites(ZHANG_2009, VEHTARI_2024)
 def pareto_k(values: ArrayLike, tail: int | None = None) -> float:
     r"""Shape $k$ of the generalized Pareto distribution fitted to the largest values.
 
@@ -21,12 +26,11 @@ def pareto_k(values: ArrayLike, tail: int | None = None) -> float:
 
     Returns:
         The shape. NaN if a value is NaN or fewer than five would be fitted; minus infinity if these
-        all equal the largest one left out (no tail); infinity if a value is infinite or only one to
-        four of them exceed it (a few values stand alone).
+            all equal the largest one left out (no tail); infinity if a value is infinite or only
+            one to four of them exceed it (a few values stand alone).
 
-    References:
-        Zhang and Stephens (2009), Technometrics 51(3); Vehtari, Simpson, Gelman, Yao and Gabry
-        (2024), JMLR 25(72).
+    Source: Zhang and Stephens (2009), Technometrics 51(3); Vehtari, Simpson, Gelman, Yao and
+    Gabry (2024), JMLR 25(72).
     """
     values = np.sort(np.asarray(values, dtype=np.float64), axis=None)
     n = values.size
@@ -35,6 +39,7 @@ def pareto_k(values: ArrayLike, tail: int | None = None) -> float:
     return _fit_tail(values, tail)[0]
 
 
+@cites(VEHTARI_2024)
 def pareto_khat(log_weights: ArrayLike) -> float:
     r"""Pareto k-hat of importance weights, the usual diagnostic of importance sampling.
 
@@ -47,8 +52,7 @@ def pareto_khat(log_weights: ArrayLike) -> float:
     Returns:
         k-hat; NaN if a log weight is NaN or all are minus infinity, otherwise as for `pareto_k`.
 
-    References:
-        Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72).
+    Source: Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72).
     """
     log_weights = np.asarray(log_weights, dtype=np.float64).reshape(-1)
     largest = log_weights.max(initial=-np.inf)
@@ -60,6 +64,7 @@ def pareto_khat(log_weights: ArrayLike) -> float:
         return pareto_k(np.exp(log_weights - largest))
 
 
+@cites(VEHTARI_2024)
 def psis(log_weights: ArrayLike) -> tuple[np.ndarray, float]:
     r"""Pareto-smoothed importance weights, and their k-hat.
 
@@ -74,10 +79,9 @@ def psis(log_weights: ArrayLike) -> tuple[np.ndarray, float]:
 
     Returns:
         Smoothed log weights, normalized to sum to one, shape `(n,)`, and k-hat as `pareto_khat` has
-        it. All NaN where k-hat is NaN because of a NaN or of weights that are all zero.
+            it. All NaN where k-hat is NaN because of a NaN or of weights that are all zero.
 
-    References:
-        Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72).
+    Source: Vehtari, Simpson, Gelman, Yao and Gabry (2024), JMLR 25(72).
     """
     log_weights = np.array(log_weights, dtype=np.float64).reshape(-1)
     khat = pareto_khat(log_weights)
@@ -98,6 +102,7 @@ def psis(log_weights: ArrayLike) -> tuple[np.ndarray, float]:
         return smoothed - np.log(np.exp(smoothed).sum()), khat
 
 
+@cites(BURDA_2016)
 def kl_gap(log_weights: ArrayLike) -> float:
     r"""Estimate of $\mathrm{KL}(q \,\|\, p)$ from unnormalized log weights at draws of $q$.
 
@@ -111,8 +116,8 @@ def kl_gap(log_weights: ArrayLike) -> float:
     Returns:
         The gap in nats; infinity if a log weight is infinite, NaN if one is NaN or there are none.
 
-    References:
-        Burda, Grosse and Salakhutdinov (2016), ICLR (as the gap between two evidence bounds).
+    Source: Burda, Grosse and Salakhutdinov (2016), ICLR (as the gap between two evidence
+    bounds).
     """
     log_weights = np.asarray(log_weights, dtype=np.float64).reshape(-1)
     if log_weights.size == 0 or np.isnan(log_weights).any():

@@ -7,6 +7,9 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from infer.references.citation import cites
+from infer.references.judging import SAILYNOJA_2022
+
 _BLOCK = 2000  # simulated sets at once
 
 
@@ -25,6 +28,7 @@ class Envelope(NamedTuple):
     extremes: NDArray[np.float64]
 
 
+@cites(SAILYNOJA_2022)
 def rank_envelope(
     n: int, n_ranks: int, *, coverage: float = 0.95, n_simulated: int = 10_000, seed: int = 0
 ) -> Envelope:
@@ -43,8 +47,7 @@ def rank_envelope(
             `n_simulated * n_ranks` operations.
         seed: of the simulation.
 
-    References:
-        Säilynoja, Bürkner and Vehtari (2022), Statistics and Computing 32, 32.
+    Source: Säilynoja, Bürkner and Vehtari (2022), Statistics and Computing 32, 32.
     """
     both = _two_sided(n, n_ranks)
     rng = np.random.default_rng(seed)

@@ -8,6 +8,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from infer.diagnostics.chains import ess_mean
 from infer.diagnostics.pareto import pareto_k
+from infer.references.citation import cites
+from infer.references.gaussian import CAI_2024
+from infer.references.judging import GORHAM_2015
 
 Array = NDArray[np.float64]
 
@@ -62,6 +65,7 @@ class ScoreRegression:
     worst: tuple[int, str]
 
 
+@cites(CAI_2024, GORHAM_2015)
 def score_regression(
     x: ArrayLike, score: ArrayLike, *, independent: bool = False
 ) -> ScoreRegression:
@@ -93,9 +97,9 @@ def score_regression(
     Raises:
         ValueError: If shapes differ or there are fewer than `d + 3` draws.
 
-    References:
-        Cai, Modi, Pillaud-Vivien, Margossian, Gower, Blei and Saul (2024), ICML (batch and match,
-        whose update this is); Gorham and Mackey (2015), NeurIPS (Stein identities as diagnostics).
+    Source: Cai, Modi, Pillaud-Vivien, Margossian, Gower, Blei and Saul (2024), ICML (batch and
+    match, whose update this is); Gorham and Mackey (2015), NeurIPS (Stein identities as
+    diagnostics).
     """
     x = np.asarray(x, dtype=np.float64)
     score = np.asarray(score, dtype=np.float64)

@@ -41,6 +41,9 @@ def variance_ratio(x: ArrayLike, reference: ArrayLike) -> VarianceRatio:
 
     Returns:
         The ratios of variances, not of standard deviations.
+
+    Raises:
+        ValueError: for fewer than two rows, or rows of another length.
     """
     x, r = sample(x, "x"), _look(reference)
     if len(x) < 2 or x.shape[1] != len(r.variances):
@@ -63,6 +66,9 @@ def variance_ratio_floor(reference: ArrayLike, n: int) -> VarianceRatio:
 
     Returns:
         One standard error per ratio.
+
+    Raises:
+        ValueError: for n < 2.
     """
     if n < 2:
         raise ValueError(f"n must be at least 2, got {n}.")

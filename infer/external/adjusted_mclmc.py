@@ -13,10 +13,14 @@ from infer.core.types import PRNGKey, Scalar, Vector
 from infer.external.adapter import AbstractTrajectory, KernelState, hamiltonian, trajectory_info
 from infer.external.mclmc import check_microcanonical
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
+from infer.references.citation import cites
+from infer.references.mcmc import ROBNIK_2025
+from infer.references.software import BLACKJAX
 
 LONGEST = 1000.0  # steps of a trajectory on average, at most
 
 
+@cites(ROBNIK_2025, BLACKJAX)
 class AdjustedMCLMC(AbstractTrajectory):
     """Metropolis-adjusted microcanonical sampling (MAMS): trajectories of unit speed, exact.
 
@@ -24,8 +28,9 @@ class AdjustedMCLMC(AbstractTrajectory):
 
     from a fresh u, for a random number of steps of mean length / step size; the end is accepted
     with probability min(1, exp(-energy error)). The direction is all that moves, so no step is long
-    and no kick throws the chain off, however steep the density. Cost per step: two gradients per
-    integration step. Needs two dimensions. Does not cross between separated modes.
+    and no kick throws the chain off, however steep the density.
+
+    Cost per step: two gradients per integration step, length / step size of these on average.
 
     Args:
         length: mean length of a trajectory, > 0, in units of sqrt(d), the distance from the center
@@ -33,6 +38,8 @@ class AdjustedMCLMC(AbstractTrajectory):
         step_size: the first step size, > 0, kept if there is no warm-up; None for sqrt(d) / 4.
         preconditioner: `Diagonal()` or `Fixed(variances)`.
         acceptance: mean acceptance aimed at, in (0, 1).
+
+    Limits: needs two dimensions and all rows. Does not cross between separated modes.
 
     Source: Robnik, Cohn-Gordon and Seljak, arXiv:2503.01707, 2025; the kernel is BlackJAX's.
     """
@@ -45,10 +52,6 @@ class AdjustedMCLMC(AbstractTrajectory):
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.9), default=0.9)
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
-    source: ClassVar[str] = (
-        "Robnik, Cohn-Gordon, Seljak. Metropolis adjusted microcanonical Hamiltonian Monte Carlo. "
-        "arXiv:2503.01707, 2025."
-    )
 
     def check(self, target: Target) -> None:
         """Refuse one dimension, and a full matrix."""

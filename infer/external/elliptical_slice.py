@@ -14,6 +14,9 @@ from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.external.adapter import require_blackjax
 from infer.geometry.scale import AbstractPreconditioner, Dense, Fixed, as_covariance
 from infer.geometry.warmup import Tuning, tune_scale, untuned, window
+from infer.references.citation import cites
+from infer.references.mcmc import MURRAY_2010
+from infer.references.software import BLACKJAX
 
 
 def _as_mean(value: Any) -> Any:
@@ -37,6 +40,7 @@ class EllipticalState(eqx.Module):
     tuning: Tuning
 
 
+@cites(MURRAY_2010, BLACKJAX)
 class EllipticalSlice(AbstractSampler):
     """Slice sampling on ellipses around a Gaussian N(m, M): no gradients, no step size, exact.
 
@@ -45,8 +49,10 @@ class EllipticalSlice(AbstractSampler):
 
     Made for posteriors with a Gaussian prior, which N(m, M) then is, and w the likelihood: with
     latent Gaussian processes it mixes as the likelihood allows, whatever the dimension. Without
-    one, warm-up takes mean and covariance of the draws. Cost per step: some evaluations of the
-    density (recorded as `n_evaluations`) and O(d^2).
+    one, warm-up takes mean and covariance of the draws.
+
+    Cost per step: some evaluations of the density (recorded as `n_evaluations`) and O(d^2); no
+    gradient.
 
     Args:
         mean: m, a number or (d,), on the unconstrained scale in the order of `result.z`; None is 0
@@ -66,7 +72,6 @@ class EllipticalSlice(AbstractSampler):
     uses_gradient: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 2000
-    source: ClassVar[str] = "Murray, Adams, MacKay. Elliptical slice sampling. AISTATS 2010."
 
     def __check_init__(self) -> None:
         """Say what to install; refuse half a Gaussian."""

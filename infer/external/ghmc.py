@@ -11,8 +11,12 @@ from infer.core.target import Target
 from infer.core.types import PRNGKey, Scalar, Vector
 from infer.external.adapter import AbstractTrajectory, KernelState, trajectory_info
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
+from infer.references.citation import cites
+from infer.references.mcmc import HOFFMAN_2022, HOROWITZ_1991, NEAL_2020
+from infer.references.software import BLACKJAX
 
 
+@cites(HOROWITZ_1991, NEAL_2020, HOFFMAN_2022, BLACKJAX)
 class GHMC(AbstractTrajectory):
     """Hamiltonian Monte Carlo with single steps and a momentum that is mostly kept.
 
@@ -20,8 +24,9 @@ class GHMC(AbstractTrajectory):
         (z, p) <- one leapfrog step of size h, or (z, -p) if refused
 
     The exact relative of `OBABO`. A refusal turns the chain around, so refusals are made rare
-    (`acceptance`) and come in runs, by a slice variable that moves by a / 2 at a time. All chains
-    do the same work at every step, one gradient: for many chains at once.
+    (`acceptance`) and come in runs, by a slice variable that moves by a / 2 at a time.
+
+    Cost per step: one gradient, the same for all chains: for many chains at once.
 
     Args:
         friction: > 0; 1 over the time for which a velocity is remembered, where a standard
@@ -43,10 +48,6 @@ class GHMC(AbstractTrajectory):
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.9), default=0.9)
     default_warmup: ClassVar[int] = 2000
     default_steps: ClassVar[int] = 8000
-    source: ClassVar[str] = (
-        "Neal. Non-reversibly updating a uniform [0,1] value for Metropolis accept/reject "
-        "decisions. arXiv:2001.11950, 2020."
-    )
 
     def begin(self, key: PRNGKey, target: Target, z: Vector) -> Any:
         """Position and momentum with density, score and slice variable."""

@@ -14,6 +14,9 @@ from infer.core.target import Target
 from infer.core.types import PRNGKey, Scalar, Vector
 from infer.external.adapter import AbstractTrajectory, KernelState, hamiltonian, trajectory_info
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
+from infer.references.citation import cites
+from infer.references.mcmc import NEAL_2011
+from infer.references.software import BLACKJAX
 
 
 def _leapfrogs(n: int | Array) -> Array:
@@ -22,18 +25,28 @@ def _leapfrogs(n: int | Array) -> Array:
     return jnp.asarray(n, jnp.int32)
 
 
+@cites(NEAL_2011, BLACKJAX)
 class HMC(AbstractTrajectory):
     """Hamiltonian Monte Carlo with trajectories of random length, up to a longest one.
 
+        (z', p') = n leapfrog steps of  dz = M^-1 p dt,  dp = grad log p(z) dt,    p ~ N(0, M)
+        accepted with probability min(1, exp(H - H')),   H = -log p(z) + p . M^-1 p / 2
+
     The number of leapfrog steps is uniform on 1, ..., `n_leapfrog`: a fixed one comes back to where
     it started in coordinates whose period it meets. `NUTS` chooses the length by itself; use this
-    where the right length is known. Cost per step: (n_leapfrog + 1) / 2 gradients on average.
+    where the right length is known.
+
+    Cost per step: (n_leapfrog + 1) / 2 gradients on average; chains that run side by side wait for
+    the longest.
 
     Args:
         n_leapfrog: most leapfrog steps per transition, >= 1.
         step_size: the first step size, > 0; kept if there is no warm-up.
         preconditioner: inverse mass matrix to learn, `Diagonal()` or `Dense()`.
         acceptance: mean acceptance aimed at, in (0, 1).
+
+    Limits: no better than its trajectory length. Funnels and separated modes are as hard as for
+    `NUTS`; needs all rows at every step.
 
     Source: Neal, MCMC using Hamiltonian dynamics, 2011; the kernel is BlackJAX's.
     """
@@ -44,9 +57,6 @@ class HMC(AbstractTrajectory):
     acceptance: Scalar = eqx.field(converter=fraction("acceptance", 0.8), default=0.8)
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
-    source: ClassVar[str] = (
-        "Neal. MCMC using Hamiltonian dynamics. Handbook of Markov Chain Monte Carlo, 2011."
-    )
 
     def begin(self, key: PRNGKey, target: Target, z: Vector) -> Any:
         """Position, density and score."""

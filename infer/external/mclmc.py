@@ -24,6 +24,9 @@ from infer.geometry.warmup import (
     tune,
     untuned,
 )
+from infer.references.citation import cites
+from infer.references.mcmc import ROBNIK_2023
+from infer.references.software import BLACKJAX
 
 WINDOWS = shares(10, 20, 40, 70)
 BATCHES = 10  # of steps, in the last 30 % of warm-up, whose means tell the autocorrelation
@@ -88,6 +91,7 @@ class MCLMCState(eqx.Module):
         return self.kernel.position
 
 
+@cites(ROBNIK_2023, BLACKJAX)
 class MCLMC(AbstractSampler):
     """Microcanonical Langevin Monte Carlo: unit speed, a direction that turns, no acceptance test.
 
@@ -95,9 +99,9 @@ class MCLMC(AbstractSampler):
 
     with M = L L^T; `length` is how far a direction is remembered. Warm-up tunes M, the step size to
     a mean square of the energy error of `energy_error` per dimension, and the length to 0.4 of the
-    distance over which draws are correlated. Unadjusted, hence biased by its step size: R-hat and
-    ESS cannot see it, the scores in the verdict can. Cost per step: two gradients. Needs two
-    dimensions. Does not cross between separated modes.
+    distance over which draws are correlated.
+
+    Cost per step: two gradients.
 
     Args:
         step_size: > 0, kept as it is, in units of M; or None to have warm-up tune it (sqrt(d) / 4
@@ -107,6 +111,10 @@ class MCLMC(AbstractSampler):
         preconditioner: `Diagonal()` or `Fixed(variances)`.
         energy_error: mean square of the energy error per dimension that a tuned step size aims at,
             > 0; smaller is less biased and slower.
+
+    Limits: no acceptance test, hence biased by its step size: R-hat and ESS cannot see it, the
+    scores in the verdict can. Needs two dimensions and all rows. Does not cross between separated
+    modes.
 
     Source: Robnik, De Luca, Silverstein and Seljak, JMLR 24, 2023; the kernel is BlackJAX's.
     """
@@ -122,10 +130,6 @@ class MCLMC(AbstractSampler):
     bias_order: ClassVar[int | None] = 2
     default_warmup: ClassVar[int] = 2000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Robnik, De Luca, Silverstein, Seljak. Microcanonical Hamiltonian Monte Carlo. "
-        "JMLR 24(311), 2023."
-    )
 
     def __check_init__(self) -> None:
         """Say what to install; refuse what is no preconditioner."""

@@ -14,24 +14,32 @@ from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.external.adapter import KernelState, require_blackjax
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
 from infer.geometry.warmup import tune_scale, untuned
+from infer.references.citation import cites
+from infer.references.mcmc import NEAL_2003
+from infer.references.software import BLACKJAX
 
 
+@cites(NEAL_2003, BLACKJAX)
 class SliceSampling(AbstractSampler):
     """Slice sampling along random lines: exact, with densities alone, no gradients, no step size.
 
         z <- a uniform draw from the part of the line z + t L u where log p >= log p(z) + log U
 
     with u a random unit vector, U uniform on (0, 1), M = L L^T. Warm-up learns M; then there is
-    nothing to tune. For densities that cannot be differentiated, or jump, in few dimensions: it
-    needs some times d moves for an independent draw, where gradient methods need few. Cost per
-    step: `moves` times some 5 evaluations of the density (recorded as `n_evaluations`); chains wait
-    for one another.
+    nothing to tune.
+
+    Cost per step: `moves` times some 5 evaluations of the density (recorded as `n_evaluations`);
+    chains wait for one another.
 
     Args:
         width: of the first bracket around z, > 0, in standard deviations; it is stepped out by as
             much, at most ten times, while its ends lie in the slice.
         preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
         moves: lines per step, >= 1.
+
+    Limits: for densities that cannot be differentiated, or jump, in few dimensions: it needs some
+    times d moves for an independent draw, where gradient methods need few. Does not cross between
+    separated modes.
 
     Source: Neal, Annals of Statistics 31(3), 2003; the kernel is BlackJAX's.
     """
@@ -44,7 +52,6 @@ class SliceSampling(AbstractSampler):
     uses_gradient: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 1000
-    source: ClassVar[str] = "Neal. Slice sampling. Annals of Statistics 31(3), 2003."
 
     def __check_init__(self) -> None:
         """Say what to install; refuse what could only fail later."""

@@ -18,6 +18,9 @@ from infer.core.target import Target
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.external.adapter import require_blackjax
 from infer.families.reference import check_reference, check_reference_fits, reference_of
+from infer.references.citation import cites
+from infer.references.mcmc import DEL_MORAL_2006
+from infer.references.software import BLACKJAX
 
 ACCEPTANCE = 0.8  # of the trajectories, aimed at
 GAIN = 1.5  # in the log of the step size, per unit of acceptance
@@ -65,6 +68,7 @@ class SMCState(eqx.Module):
     log_step: Scalar
 
 
+@cites(DEL_MORAL_2006, BLACKJAX)
 class TemperedSMC(AbstractApproximator):
     """Sequential Monte Carlo along a bridge from a Gaussian to the posterior; gives the evidence.
 
@@ -72,11 +76,12 @@ class TemperedSMC(AbstractApproximator):
 
     At each b the particles are resampled by their weights, moved by HMC that leaves p_b in place,
     and weighted by (p / q0)^(b' - b) for the next b', the one that leaves an effective sample size
-    of `ess`. Modes get the shares that weights give them, not those of where particles started.
-    The product of the mean weights estimates the evidence, the integral of p over R^d: the marginal
+    of `ess`. Modes get the shares that weights give them, not those of where particles started. The
+    product of the mean weights estimates the evidence, the integral of p over R^d: the marginal
     likelihood, where no constants were left out. It is `result.history["log_evidence"][:, -1]`;
-    with `chains=4` there are four of them, whose spread is their error. Cost per temperature:
-    n_particles * moves * (n_leapfrog + 1) gradients; O(n_particles d) memory.
+    with `chains=4` there are four of them, whose spread is their error.
+
+    Cost per temperature: n_particles * moves * (n_leapfrog + 1) gradients; O(n_particles d) memory.
 
     Args:
         n_particles: how many, >= 2. The posterior draws are these.
@@ -109,9 +114,6 @@ class TemperedSMC(AbstractApproximator):
     particles: ClassVar[bool] = True
     weighs_modes: ClassVar[bool] = True
     default_steps: ClassVar[int] = 200
-    source: ClassVar[str] = (
-        "Del Moral, Doucet, Jasra. Sequential Monte Carlo samplers. JRSS B 68(3), 2006."
-    )
 
     def __check_init__(self) -> None:
         """Say what to install; refuse what could only fail later."""

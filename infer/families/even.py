@@ -20,6 +20,9 @@ from infer.core.posterior import (
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.families.gaussian import FullRank, MeanField
 from infer.families.low_rank import LowRank
+from infer.references.citation import cites
+from infer.references.gaussian import CRANLEY_1976, NIEDERREITER_1992, UHLMANN_1995
+from infer.references.rows import JANJOS_2023
 
 
 class AbstractNoise(eqx.Module):
@@ -47,13 +50,16 @@ class Antithetic(AbstractNoise):
         return jnp.concatenate([half, -half])
 
 
+@cites(NIEDERREITER_1992, CRANLEY_1976)
 class QuasiRandom(AbstractNoise):
     """A randomly shifted Kronecker sequence, e_k = Phi^-1(frac(u + k alpha)), u uniform.
 
     alpha_i = g^-i with g the positive root of g^(r+1) = g + 1. Each point is standard normal,
     together they fill the space evenly: averages of smooth functions of few dimensions have errors
-    of nearly 1/n instead of 1/sqrt(n). Source: Niederreiter, Random number generation and
-    quasi-Monte Carlo methods, 1992; Cranley and Patterson, SIAM J. Numer. Anal. 13 (1976).
+    of nearly 1/n instead of 1/sqrt(n).
+
+    Source: Niederreiter, Random number generation and quasi-Monte Carlo methods, 1992; Cranley and
+    Patterson, SIAM J. Numer. Anal. 13 (1976).
     """
 
     def points(self, key: PRNGKey, n: int, r: int, dtype: Any) -> Points:
@@ -67,14 +73,16 @@ class QuasiRandom(AbstractNoise):
         return ndtri(jnp.clip(u, tiny, 1 - tiny))
 
 
+@cites(UHLMANN_1995, JANJOS_2023)
 class SigmaPoints(AbstractNoise):
     """The 2 r points +-sqrt(r) along every axis: exact for polynomials up to the third degree.
 
     Nothing is random, so bounds of a linear-Gaussian model are exact and their gradients without
     noise; elsewhere what is beyond the third degree is a bias, and what looks like a lower bound
-    may lie above the evidence. For objectives that are linear in the log weights alone. Source:
-    Uhlmann, Dynamic map building and localization, 1995; Janjos et al., Unscented autoencoder, ICML
-    2023.
+    may lie above the evidence. For objectives that are linear in the log weights alone.
+
+    Source: Uhlmann, Dynamic map building and localization, 1995; Janjos et al., Unscented
+    autoencoder, ICML 2023.
     """
 
     random: ClassVar[bool] = False
@@ -148,6 +156,8 @@ class EvenGaussian(AbstractDistribution):
 
 class EvenDraws(AbstractFamily):
     """Gaussians on R^d whose draws are spread more evenly than independent ones.
+
+        x_k = mean + C u_k,   (u_1, ..., u_K) from `noise`: each N(0, I), all of them even together
 
         infer.EvenDraws(infer.FullRank(), infer.Antithetic())
 

@@ -9,6 +9,8 @@ from infer.core.checks import check_count, positive
 from infer.core.linalg import LOG_2PI, Covariance
 from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
+from infer.references.citation import cites
+from infer.references.variational import ONG_2018
 
 MOST = 32  # the largest rank that is chosen where none was given
 FIRST = 0.1  # spread of the first loadings, in units of the first standard deviation
@@ -107,6 +109,7 @@ class LowRankGaussian(AbstractDistribution):
         return -0.5 * quadratic - 0.5 * self.mean.shape[0] * LOG_2PI - self._log_det(r)
 
 
+@cites(ONG_2018)
 class LowRank(AbstractFamily):
     """Gaussians with covariance diag + rank r on R^d: q(z) = N(z; m, D^2 + U U^T).
 

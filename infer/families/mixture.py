@@ -12,6 +12,8 @@ from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.target import Target
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.families.gaussian import FullRank
+from infer.references.citation import cites
+from infer.references.variational import MORNINGSTAR_2021
 
 
 class MixtureDistribution(AbstractDistribution):
@@ -126,8 +128,11 @@ class MixtureDistribution(AbstractDistribution):
         return moments
 
 
+@cites(MORNINGSTAR_2021)
 class Mixture(AbstractFamily):
     """Mixtures of `n_components` members of one family on R^d, with weights that are fitted.
+
+        q(x) = sum_c w_c q_c(x),    w = softmax(logits),   q_c members of `component`
 
     For posteriors of several modes, or of shapes that one member does not follow. Draws come in
     equal number from every component and are weighted, see `infer.families.MixtureDistribution`, so

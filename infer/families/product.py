@@ -13,6 +13,8 @@ from infer.core.linalg import Covariance
 from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.target import Target
 from infer.core.types import Points, PRNGKey, Scalar, Vector
+from infer.references.citation import cites
+from infer.references.variational import SAUL_1995
 
 EXAMPLE = 'infer.Product({"tau": infer.MeanField(), ("mu", "theta"): infer.FullRank()})'
 
@@ -109,6 +111,7 @@ class _Placed(AbstractFamily):
         return ProductDistribution(tuple(f.init(k, start[i]) for f, k, i in each), self.block)
 
 
+@cites(SAUL_1995)
 class Product(AbstractFamily):
     """Independent factors, each a family over some of the sites of a target.
 

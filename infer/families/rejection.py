@@ -12,6 +12,8 @@ from infer.core.checks import check_count
 from infer.core.linalg import Covariance
 from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.types import Count, Flag, Points, PRNGKey, Scalar, Vector
+from infer.references.citation import cites
+from infer.references.variational import NAESSETH_2017
 
 Noise = Float[Array, "..."]
 EXAMPLE = "infer.RejectionSampled(first, push, log_acceptance, log_density)"
@@ -82,6 +84,7 @@ class RejectionDistribution(AbstractDistribution):
         return jax.lax.while_loop(going, again, first)[0]
 
 
+@cites(NAESSETH_2017)
 class RejectionSampled(AbstractFamily):
     """A family that is drawn by a rejection sampler of your own: gammas, angles, truncations.
 

@@ -43,7 +43,10 @@ class StandardGaussian(AbstractDistribution):
 
 
 class Standard(AbstractFamily):
-    """The family of one member, N(0, I): the prior of a `VAE` that is not fitted."""
+    """The family of one member, N(0, I): the prior of a `VAE` that is not fitted.
+
+    q(x) = N(x; 0, I)
+    """
 
     def init(self, key: PRNGKey, start: Vector) -> StandardGaussian:
         """N(0, I) of the dimension of `start`, wherever that is."""

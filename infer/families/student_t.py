@@ -15,6 +15,8 @@ from infer.core.posterior import AbstractDistribution, AbstractFamily, Draws
 from infer.core.types import Points, PRNGKey, Scalar, Vector
 from infer.families.gaussian import CholeskyGaussian, DiagonalGaussian, FullRank, MeanField
 from infer.families.low_rank import LowRank, LowRankGaussian
+from infer.references.citation import cites
+from infer.references.variational import FIGURNOV_2018, KOTZ_2004
 
 LEAST = 2.0  # degrees of freedom above which there is a covariance
 
@@ -103,6 +105,7 @@ class StudentTDistribution(AbstractDistribution):
         return top + ratio - (df / 2 + half) * jnp.log1p(u / df)
 
 
+@cites(KOTZ_2004, FIGURNOV_2018)
 class StudentT(AbstractFamily):
     """Multivariate Student t on R^d, for heavy tails: those of a power -(df + d) of the distance.
 

@@ -7,8 +7,11 @@ from infer.core.types import Count, Flag, PRNGKey, Scalar, Vector
 from infer.flows.coupling import AbstractTransform
 from infer.flows.layer import AbstractLayer
 from infer.flows.made import MaskedPerceptron, masked_perceptron
+from infer.references.citation import cites
+from infer.references.flows import KINGMA_2016
 
 
+@cites(KINGMA_2016)
 class Autoregressive(AbstractLayer):
     """y_i = tau(x_i; h_i(x_0, ..., x_{i-1})): all coordinates at once, the inverse one by one.
 

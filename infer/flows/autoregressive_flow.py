@@ -12,8 +12,11 @@ from infer.flows.flow import Flow, check_base, placed, stacked_flow
 from infer.flows.inverse import Inverse
 from infer.flows.layer import AbstractLayer, Chain
 from infer.flows.linear import Reverse
+from infer.references.citation import cites
+from infer.references.flows import KINGMA_2016, PAPAMAKARIOS_2017
 
 
+@cites(KINGMA_2016, PAPAMAKARIOS_2017)
 class AutoregressiveFlow(AbstractFamily):
     """Flows in which every coordinate moves as those before it decide; inverse or masked ones.
 

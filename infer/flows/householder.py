@@ -7,8 +7,11 @@ from jaxtyping import Array, Float
 from infer.core.checks import check_count
 from infer.core.types import PRNGKey, Scalar, Vector
 from infer.flows.layer import AbstractLayer
+from infer.references.citation import cites
+from infer.references.flows import TOMCZAK_2016
 
 
+@cites(TOMCZAK_2016)
 class Householder(AbstractLayer):
     """y = H_k ... H_1 x,  H_i = I - 2 v_i v_i^T / |v_i|^2: orthogonal, so s' = H_k ... H_1 s.
 

@@ -7,8 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from infer.core.types import Scalar, Vector
+from infer.references.citation import cites
+from infer.references.variational import VAITL_2024
 
 
+@cites(VAITL_2024)
 class AbstractLayer(eqx.Module):
     """An invertible map y = T(x) of R^d whose array leaves are its parameters; one point a call.
 

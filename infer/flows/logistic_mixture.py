@@ -9,12 +9,15 @@ from jaxtyping import Array, Float
 
 from infer.core.types import Vector
 from infer.flows.coupling import AbstractTransform, Settings
+from infer.references.citation import cites
+from infer.references.flows import HO_2019
 
 Components = Float[Array, "d k"]
 FLOOR = 1e-3  # least slope, as of splines
 MOST = 100  # trips of the search for a root; bisection alone halves an interval of float64 60 times
 
 
+@cites(HO_2019)
 class LogisticMixture(AbstractTransform):
     """The logit of a mixture of K logistic distribution functions: smooth, without a box.
 

@@ -8,8 +8,11 @@ from infer.core.types import PRNGKey, Scalar, Vector
 from infer.flows.checks import check_bool, check_positive
 from infer.flows.flow import Flow, check_base, coupling_flow, placed
 from infer.flows.logistic_mixture import LogisticMixture
+from infer.references.citation import cites
+from infer.references.flows import HO_2019
 
 
+@cites(HO_2019)
 class LogisticMixtureFlow(AbstractFamily):
     """Flows of logistic mixture couplings on R^d: smooth like `RealNVP`, flexible like splines.
 

@@ -8,8 +8,11 @@ import numpy as np
 from infer.core.types import PRNGKey, Vector
 from infer.flows.coupling import Settings
 from infer.flows.perceptron import perceptron
+from infer.references.citation import cites
+from infer.references.flows import GERMAIN_2015
 
 
+@cites(GERMAIN_2015)
 class MaskedPerceptron(eqx.Module):
     """n numbers for each i < d that depend on x_0, ..., x_{i-1}; hidden layers of tanh.
 

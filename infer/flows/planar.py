@@ -6,10 +6,13 @@ import jax.numpy as jnp
 from infer.core.types import PRNGKey, Scalar, Vector
 from infer.flows.layer import AbstractLayer
 from infer.flows.root import increasing_root
+from infer.references.citation import cites
+from infer.references.flows import REZENDE_2015
 
 FLOOR = 1e-3  # least slope
 
 
+@cites(REZENDE_2015)
 class Planar(AbstractLayer):
     """y = x + u t,  t = tanh(w.x + b): all is moved along u, as far as a ridge across w says.
 

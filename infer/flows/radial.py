@@ -5,10 +5,13 @@ import jax.numpy as jnp
 
 from infer.core.types import PRNGKey, Scalar, Vector
 from infer.flows.layer import AbstractLayer
+from infer.references.citation import cites
+from infer.references.flows import REZENDE_2015
 
 FLOOR = 1e-3  # least stretch
 
 
+@cites(REZENDE_2015)
 class Radial(AbstractLayer):
     """y = center + c (x - center),  c = 1 + k g,  g = a / (a + r),  r = |x - center|.
 

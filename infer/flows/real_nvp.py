@@ -8,8 +8,11 @@ from infer.core.types import PRNGKey, Scalar, Vector
 from infer.flows.checks import check_bool, check_positive
 from infer.flows.coupling import SoftAffine
 from infer.flows.flow import Flow, check_base, coupling_flow, placed
+from infer.references.citation import cites
+from infer.references.flows import DINH_2017
 
 
+@cites(DINH_2017)
 class RealNVP(AbstractFamily):
     """Flows of affine couplings on R^d: bent, skewed and funnel-shaped densities.
 

@@ -9,10 +9,13 @@ from infer.core.checks import check_count
 from infer.core.types import Vector
 from infer.flows.checks import check_positive
 from infer.flows.coupling import AbstractTransform, Settings
+from infer.references.citation import cites
+from infer.references.flows import DURKAN_2019
 
 FLOOR = 1e-3  # least slope at a knot; least width and height of a bin, as shares of the box
 
 
+@cites(DURKAN_2019)
 class RationalQuadratic(AbstractTransform):
     """A monotone rational-quadratic spline on the box (-B, B), the identity outside.
 

@@ -8,8 +8,11 @@ from infer.core.types import PRNGKey, Scalar, Vector
 from infer.flows.checks import check_bool, check_positive
 from infer.flows.flow import Flow, check_base, coupling_flow, placed
 from infer.flows.spline import FLOOR, RationalQuadratic
+from infer.references.citation import cites
+from infer.references.flows import DURKAN_2019
 
 
+@cites(DURKAN_2019)
 class SplineFlow(AbstractFamily):
     """Flows of spline couplings on R^d, neural spline flows: also several bumps per coordinate.
 

@@ -10,8 +10,11 @@ from infer.core.types import PRNGKey, Scalar, Vector
 from infer.flows.flow import Flow, check_base, placed, stacked_flow
 from infer.flows.layer import AbstractLayer
 from infer.flows.planar import planar
+from infer.references.citation import cites
+from infer.references.flows import REZENDE_2015
 
 
+@cites(REZENDE_2015)
 class StackedFlow(AbstractFamily):
     """Flows of equal layers of any kind: planar flows, radial flows, your own.
 

@@ -7,8 +7,11 @@ import jax.numpy as jnp
 from infer.core.types import Points
 from infer.flows.layer import AbstractLayer, Chain, Stack
 from infer.flows.linear import Elementwise
+from infer.references.citation import cites
+from infer.references.flows import KINGMA_2018
 
 
+@cites(KINGMA_2018)
 def standardized(layer: AbstractLayer, points: Points) -> AbstractLayer:
     """The layer with every `Elementwise` set so that its outputs have mean 0 and deviation 1.
 

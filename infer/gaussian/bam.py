@@ -15,6 +15,8 @@ from infer.core.stopping import AbstractStopping, LossSettled
 from infer.core.target import Target
 from infer.core.types import Count, Flag, Points, PRNGKey, Scalar, Vector
 from infer.families.gaussian import DenseGaussian
+from infer.references.citation import cites
+from infer.references.gaussian import CAI_2024
 
 Weights = Float[Array, " n"]
 Matrix = Float[Array, "d d"]
@@ -111,6 +113,7 @@ class _State(eqx.Module):
     clock: Scalar
 
 
+@cites(CAI_2024)
 class BaM(AbstractApproximator):
     """Fits a Gaussian with a full covariance to the scores g_b = grad log p(z_b) at its own draws.
 
@@ -166,10 +169,6 @@ class BaM(AbstractApproximator):
     exact_target: ClassVar[bool] = True
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = 2000
-    source: ClassVar[str] = (
-        "Cai, Modi, Pillaud-Vivien, Margossian, Gower, Blei, Saul. Batch and match: black-box "
-        "variational inference with a score-based divergence. ICML 2024."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -17,6 +17,8 @@ from infer.gaussian.certificate import Certified
 from infer.gaussian.frame import AbstractFrame, MovingFrame
 from infer.gaussian.oracle import AbstractOracle
 from infer.gaussian.rule import Rule
+from infer.references.citation import cites
+from infer.references.gaussian import LAMBERT_2022
 
 
 def multipliers(lam: Vector, eta: Scalar) -> tuple[Vector, Vector]:
@@ -32,6 +34,7 @@ def gradient_step(factor: Array, gradient: Array, eta: Scalar) -> Array:
 RULE = Rule(multipliers, gradient_step)
 
 
+@cites(LAMBERT_2022)
 class BWGD(AbstractApproximator):
     """Bures-Wasserstein gradient descent: the explicit scheme that `FBGVI` improves on.
 
@@ -41,7 +44,9 @@ class BWGD(AbstractApproximator):
 
     Start, points, frame, step size and the check on fresh points are those of `FBGVI`. In fixed
     coordinates it is less stable: there is no lower bound on Sigma'. It is here to be compared
-    with. Cost per step: as `FBGVI`.
+    with.
+
+    Cost per step: as `FBGVI`.
 
     Args:
         oracle: how expectations are computed; see `FBGVI`.
@@ -66,10 +71,6 @@ class BWGD(AbstractApproximator):
     stopping: AbstractStopping | None = eqx.field(static=True, default=Certified())
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = 2000
-    source: ClassVar[str] = (
-        "Lambert, Chewi, Bach, Bonnabel, Rigollet. Variational inference via Wasserstein gradient "
-        "flows. NeurIPS 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse parts of the wrong kind."""

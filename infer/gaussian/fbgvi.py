@@ -17,6 +17,8 @@ from infer.gaussian.certificate import Certified
 from infer.gaussian.frame import AbstractFrame, MovingFrame
 from infer.gaussian.oracle import AbstractOracle
 from infer.gaussian.rule import Rule
+from infer.references.citation import cites
+from infer.references.gaussian import DIAO_2023
 
 
 def multipliers(lam: Vector, eta: Scalar) -> tuple[Vector, Vector]:
@@ -43,6 +45,7 @@ def _backward(r: Vector, eta: Scalar) -> Vector:
 RULE = Rule(multipliers, forward_backward)
 
 
+@cites(DIAO_2023)
 class FBGVI(AbstractApproximator):
     """Forward-backward Gaussian variational inference: the best Gaussian, without a step size.
 
@@ -99,10 +102,6 @@ class FBGVI(AbstractApproximator):
     stopping: AbstractStopping | None = eqx.field(static=True, default=Certified())
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = 2000
-    source: ClassVar[str] = (
-        "Diao, Balasubramanian, Chewi, Salim. Forward-backward Gaussian variational inference via "
-        "JKO in the Bures-Wasserstein space. ICML 2023."
-    )
 
     def __check_init__(self) -> None:
         """Refuse parts of the wrong kind."""

@@ -14,6 +14,8 @@ from infer.core.types import Count, Points, PRNGKey, Scalar
 from infer.families.gaussian import DenseGaussian
 from infer.gaussian.bam import Matrix, Update, Weights, draw, in_span, move
 from infer.optimizers.averaging import average
+from infer.references.citation import cites
+from infer.references.gaussian import MODI_2023
 
 
 def match_each(u: Points, h: Points, weight: Weights) -> Update:
@@ -51,6 +53,7 @@ class _State(eqx.Module):
     t: Count
 
 
+@cites(MODI_2023)
 class GSM(AbstractApproximator):
     """Moves a Gaussian with a full covariance the least that matches the score at a draw of it.
 
@@ -94,10 +97,6 @@ class GSM(AbstractApproximator):
     exact_target: ClassVar[bool] = True
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = 5000
-    source: ClassVar[str] = (
-        "Modi, Gower, Margossian, Yao, Blei, Saul. Variational inference with Gaussian score "
-        "matching. NeurIPS 2023."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -18,6 +18,8 @@ from infer.core.target import Target
 from infer.core.types import PRNGKey
 from infer.families.gaussian import DenseGaussian
 from infer.gaussian import newton
+from infer.references.citation import cites
+from infer.references.gaussian import TIERNEY_1986
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,7 @@ class ModeFound(AbstractStopping):
         return "A Laplace approximation knows the mode only: try infer.FBGVI()"
 
 
+@cites(TIERNEY_1986)
 class Laplace(AbstractApproximator):
     """The Gaussian with the mode and the curvature of the density: N(m, H^-1), H = -hess log p(m).
 
@@ -76,8 +79,9 @@ class Laplace(AbstractApproximator):
         x <- x - t L L^T grad(-log p)(x),   t = 1, 1/2, ...
 
     so no step size is needed and no scale is too bad. Mode and curvature are those on the
-    unconstrained scale, log Jacobian included. Cost per step: d Hessian-vector products and
-    O(d^3); 5 to 20 steps.
+    unconstrained scale, log Jacobian included.
+
+    Cost per step: d Hessian-vector products and O(d^3); 5 to 20 steps.
 
     Args:
         tolerance: nats, > 0: a mode is reached when the Newton decrement g^T H^-1 g is below it.
@@ -96,10 +100,6 @@ class Laplace(AbstractApproximator):
     exact_target: ClassVar[bool] = True
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = newton.MOST
-    source: ClassVar[str] = (
-        "Tierney, Kadane. Accurate approximations for posterior moments and marginal densities. "
-        "JASA 81, 1986."
-    )
 
     def init(self, key: PRNGKey, target: Target) -> newton.Path:
         """The path of no steps."""

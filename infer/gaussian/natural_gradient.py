@@ -17,6 +17,8 @@ from infer.gaussian.certificate import Certified
 from infer.gaussian.frame import MovingFrame
 from infer.gaussian.oracle import AbstractOracle
 from infer.gaussian.rule import Rule
+from infer.references.citation import cites
+from infer.references.gaussian import KHAN_2023, LIN_2020
 
 
 def plain(lam: Vector, eta: Scalar) -> tuple[Vector, Vector]:
@@ -40,6 +42,7 @@ def _from_precision(precision: Vector, eta: Scalar) -> tuple[Vector, Vector]:
     return jnp.sqrt(variance), eta * variance
 
 
+@cites(KHAN_2023, LIN_2020)
 class NaturalGradientVI(AbstractApproximator):
     """Natural-gradient descent on the Gaussians: the variational online Newton method.
 
@@ -51,7 +54,9 @@ class NaturalGradientVI(AbstractApproximator):
     The last term keeps P' positive definite where S is not; without it, eta = 1 and a Gaussian
     posterior, one step is exact. The method is the same in all coordinates. Start, points, step
     size and the check on fresh points are those of `FBGVI`; so are the answers, and the number of
-    steps is similar. Cost per step: as `FBGVI`.
+    steps is similar.
+
+    Cost per step: as `FBGVI`.
 
     Args:
         oracle: how expectations are computed; see `FBGVI`.
@@ -81,7 +86,6 @@ class NaturalGradientVI(AbstractApproximator):
     stopping: AbstractStopping | None = eqx.field(static=True, default=Certified())
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = 2000
-    source: ClassVar[str] = "Khan, Rue. The Bayesian learning rule. JMLR 24, 2023."
 
     def __check_init__(self) -> None:
         """Refuse parts of the wrong kind."""

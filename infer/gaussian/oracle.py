@@ -27,6 +27,8 @@ from infer.core.target import Target
 from infer.core.types import Count, Points, PRNGKey, Scalar, Vector
 from infer.gaussian.newton import COLUMNS, twice_differentiable
 from infer.gaussian.points import CHUNK, AbstractPoints, Sobol, inside, whitener
+from infer.references.citation import cites
+from infer.references.gaussian import KATSEVICH_2024
 
 
 class Expectations(eqx.Module):
@@ -174,6 +176,7 @@ class Stein(AbstractOracle):
         return _average(self, False, key, target, mean, factor, level)
 
 
+@cites(KATSEVICH_2024)
 class GaussHermite(AbstractOracle):
     """Exact expectations for generalized linear models: one-dimensional integrals per row.
 

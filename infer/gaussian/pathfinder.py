@@ -17,6 +17,8 @@ from infer.core.stopping import AbstractStopping, Record
 from infer.core.target import Target
 from infer.core.types import Count, Flag, Points, PRNGKey, Scalar, Vector
 from infer.families.bent import BentGaussian
+from infer.references.citation import cites
+from infer.references.gaussian import ZHANG_2022
 
 ARMIJO, CURVATURE = 1e-4, 0.1  # decrease and slope that a line search asks for
 TRIALS = 30  # gradients a line search takes at most
@@ -169,6 +171,7 @@ class _State(eqx.Module):
     ended: Flag
 
 
+@cites(ZHANG_2022)
 class Pathfinder(AbstractApproximator):
     """Follows L-BFGS to the mode of -log p and keeps the best Gaussian on the way.
 
@@ -193,10 +196,6 @@ class Pathfinder(AbstractApproximator):
     O(d (history^2 + n_samples)); memory O(d (history + n_samples)). When the path has ended a step
     costs nothing.
 
-    A Gaussian at one mode: it cannot follow funnels, skew or heavy tails, and beyond `history`
-    directions its covariance is diagonal. In many dimensions the mode is found before the
-    covariance is. The verdict says so; `improve` repairs what is near.
-
     Args:
         history: pairs that bend the covariance, >= 1. With one per coordinate that of a Gaussian
             in up to about 20 dimensions is found; in 50, condition number 100, it was 3.6 nats off
@@ -204,6 +203,10 @@ class Pathfinder(AbstractApproximator):
             100, was 0.9 nats off; with 12 it was 0.002.)
         n_samples: draws for each ELBO, >= 1.
         stopping: a `PathEnded` rule, or None to take every step.
+
+    Limits: a Gaussian at one mode: it cannot follow funnels, skew or heavy tails, and beyond
+    `history` directions its covariance is diagonal. In many dimensions the mode is found before the
+    covariance is. The verdict says so; `improve` repairs what is near.
 
     Source: Zhang, Carpenter, Gelman, Vehtari, Pathfinder: parallel quasi-Newton variational
     inference, JMLR 23 (2022).
@@ -215,10 +218,6 @@ class Pathfinder(AbstractApproximator):
     exact_target: ClassVar[bool] = True
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = 200
-    source: ClassVar[str] = (
-        "Zhang, Carpenter, Gelman, Vehtari. Pathfinder: parallel quasi-Newton variational "
-        "inference. JMLR 23(306), 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -11,6 +11,8 @@ from jaxtyping import Array, Float, UInt
 
 from infer.core.checks import check_count
 from infer.core.types import Count, Points, PRNGKey
+from infer.references.citation import cites
+from infer.references.gaussian import MATOUSEK_1998, OWEN_1998, SARKKA_2007
 
 CHUNK = 128  # points at once, mirror images not counted
 BITS = 32
@@ -55,6 +57,7 @@ class AbstractPoints(eqx.Module):
         """Rows j * rows .. (j + 1) * rows of the set, without mirror images, not whitened."""
 
 
+@cites(OWEN_1998, MATOUSEK_1998)
 class Sobol(AbstractPoints):
     """Scrambled Sobol points, fixed during a fit and doubled when they turn out to be too few.
 
@@ -154,6 +157,7 @@ class Independent(AbstractPoints):
         return jax.random.normal(jax.random.fold_in(shared, j), (rows, d))
 
 
+@cites(SARKKA_2007)
 class Cubature(AbstractPoints):
     """The 2 d points +- sqrt(d) e_i, exact for polynomials of degree 3; deterministic.
 

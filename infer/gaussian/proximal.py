@@ -15,6 +15,8 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.families.gaussian import CholeskyGaussian
 from infer.optimizers.averaging import average
+from infer.references.citation import cites
+from infer.references.gaussian import DOMKE_2020, KHALED_2023
 
 FIRST_REACH = 1e-6  # DoWG's first guess of the distance to the answer, relative to the start
 
@@ -82,6 +84,7 @@ def _norm_squared(x: Parameters) -> Scalar:
     return jnp.sum(x.mean**2) + jnp.sum(x.factor**2)
 
 
+@cites(DOMKE_2020, KHALED_2023)
 class ProximalVI(AbstractApproximator):
     """Fits a Gaussian with a triangular factor by gradients of the energy and exact entropy steps.
 
@@ -95,8 +98,9 @@ class ProximalVI(AbstractApproximator):
 
         v <- v + r^2 |gradient|^2,     e = r^2 / sqrt(v).
 
-    The posterior is the average, weighted towards the end of the run (polynomial decay). Cost per
-    step: `n_samples` gradients of the target and O(n_samples d^2) flops.
+    The posterior is the average, weighted towards the end of the run (polynomial decay).
+
+    Cost per step: `n_samples` gradients of the target and O(n_samples d^2) flops.
 
     Args:
         n_samples: draws of q per step, >= 1.
@@ -135,10 +139,6 @@ class ProximalVI(AbstractApproximator):
     exact_target: ClassVar[bool] = False
     particles: ClassVar[bool] = False
     default_steps: ClassVar[int] = 20_000
-    source: ClassVar[str] = (
-        "Domke. Provable smoothness guarantees for black-box variational inference. ICML 2020. "
-        "Step size: Khaled, Mishchenko, Jin. DoWG unleashed. NeurIPS 2023."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -14,6 +14,8 @@ from jaxtyping import Array, Float
 
 from infer.core.checks import positive
 from infer.core.types import Points, Scalar
+from infer.references.citation import cites
+from infer.references.particles import GORHAM_2017, LIU_2016
 
 MEDIAN_POINTS = 128  # the median rule looks at no more particles than this
 
@@ -95,6 +97,7 @@ class AbstractRadialKernel(eqx.Module):
         return self.bandwidth
 
 
+@cites(LIU_2016)
 class RBF(AbstractRadialKernel):
     """The Gaussian kernel: k(x, y) = exp(-||x - y||^2 / h).
 
@@ -124,6 +127,7 @@ class RBF(AbstractRadialKernel):
         return 1 / self.h
 
 
+@cites(GORHAM_2017)
 class IMQ(AbstractRadialKernel):
     """The inverse multiquadric: k(x, y) = (1 + ||x - y||^2 / h)^(-1/2).
 

@@ -10,10 +10,13 @@ from jaxtyping import Array, Float
 from infer.core.checks import optional_positive, positive
 from infer.core.types import Points, Scalar
 from infer.kernels.radial import AbstractRadialKernel
+from infer.references.citation import cites
+from infer.references.particles import LI_2023
 
 ABOVE_DIMENSION = 1e-4
 
 
+@cites(LI_2023)
 class Riesz(AbstractRadialKernel):
     """The mollified Riesz kernel: k(x, y) = (1 + ||x - y||^2 / h)^(-s/2).
 

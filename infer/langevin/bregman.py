@@ -19,6 +19,8 @@ from infer.core.target import Site, Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.langevin.mirror import MirrorState, mirror_move
 from infer.langevin.proximal import warn_of_smoothing
+from infer.references.citation import cites
+from infer.references.langevin import LAU_2022
 
 REACH = {  # of supports by name: what a smoother has to be defined on
     "real": (-np.inf, np.inf),
@@ -40,6 +42,7 @@ def warn_of_bisection(side: AbstractSide, term: AbstractNonsmooth, psi: Abstract
     )
 
 
+@cites(LAU_2022)
 class BregmanProximalLangevin(AbstractSampler):
     """Mirror Langevin on f plus an envelope of g in a Bregman distance.
 
@@ -53,6 +56,8 @@ class BregmanProximalLangevin(AbstractSampler):
     1 / w; with `Right()`, psi = phi and lam = h the proximal map of g comes first, then gradient
     and noise. Proximal points have closed forms for `L1`, `Box` and `Simplex`; others are found by
     bisection, which a warning says. Warm-up is burn-in.
+
+    Cost per step: a gradient of f, one proximal map.
 
     Args:
         step_size: h, > 0. The envelope asks for h psi'' / (lam phi'') < 2 in every coordinate; a
@@ -80,9 +85,6 @@ class BregmanProximalLangevin(AbstractSampler):
     proximal: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Lau, Liu. Bregman proximal Langevin Monte Carlo via Bregman-Moreau envelopes. ICML 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

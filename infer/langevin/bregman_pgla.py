@@ -23,8 +23,11 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.langevin.bregman import warn_of_bisection
 from infer.langevin.mirror import MirrorState, kept
+from infer.references.citation import cites
+from infer.references.langevin import LAU_2022
 
 
+@cites(LAU_2022)
 class BregmanPGLA(AbstractSampler):
     """A mirror Langevin step on f, and the proximal map of g in the distance of the mirror.
 
@@ -38,11 +41,13 @@ class BregmanPGLA(AbstractSampler):
     in `PGLA` there is no smoothing to choose, and draws with the noise first are points of the
     proximal map: exactly 0 in some coordinates with `L1`, in a `Box`. Warm-up is burn-in.
 
-    The mirror is that of the target's sites: of a Legendre function, as in
-    `infer.mirrored(target, {"x": infer.HyperbolicEntropy(b)})`, the identity for real sites, or
-    that of `infer.positive` and `infer.unit_interval`. Proximal points have closed forms for `L1`
-    (the slopes u move towards the slope at 0 by h weight) and `Box`; those of a `Penalty` are
-    found by bisection, which a warning says. Cost per step: a gradient of f, one proximal map.
+    The mirror is that of the target's sites: of a Legendre function, as in `infer.mirrored(target,
+    {"x": infer.HyperbolicEntropy(b)})`, the identity for real sites, or that of `infer.positive`
+    and `infer.unit_interval`. Proximal points have closed forms for `L1` (the slopes u move towards
+    the slope at 0 by h weight) and `Box`; those of a `Penalty` are found by bisection, which a
+    warning says.
+
+    Cost per step: a gradient of f, one proximal map.
 
     Args:
         step_size: h, > 0, in units of the squared metric distance; there is no tuning.
@@ -63,9 +68,6 @@ class BregmanPGLA(AbstractSampler):
     proximal: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Lau, Liu. Bregman proximal Langevin Monte Carlo via Bregman-Moreau envelopes. ICML 2022."
-    )
 
     def check(self, target: Target) -> None:
         """Refuse terms without a proximal map in the distance of their mirror."""

@@ -15,6 +15,8 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, State, Vector
 from infer.families.reference import check_reference, check_reference_fits, reference_of
 from infer.langevin.mala import MALA
+from infer.references.citation import cites
+from infer.references.mcmc import GABRIE_2022, TIERNEY_1994
 
 
 class IndependenceState(eqx.Module):
@@ -32,6 +34,7 @@ class IndependenceState(eqx.Module):
 Transition = Callable[[PRNGKey, State, Count], tuple[State, Info]]
 
 
+@cites(TIERNEY_1994, GABRIE_2022)
 class IndependenceSampler(AbstractSampler):
     """Jumps to draws of a fitted distribution q, between moves of a local sampler.
 
@@ -42,10 +45,8 @@ class IndependenceSampler(AbstractSampler):
     chains between modes that q covers. Proposals do not depend on the state, so the densities of
     all n_global of a step are evaluated at once. Warm-up is that of `local`, n_local iterations a
     step; without `local` its first half takes every proposal, to leave a start of tiny q behind.
-    Cost per step: n_local transitions, one gradient, n_global densities of the target and 1 +
-    n_global of q, of a flow by its inverse. `IndependenceSampler(scale=1.0)` on
-    `infer.neutra(target, q)` makes the same jumps without an inverse, and local moves in the
-    coordinates of the noise.
+    `IndependenceSampler(scale=1.0)` on `infer.neutra(target, q)` makes the same jumps without an
+    inverse, and local moves in the coordinates of the noise.
 
     Recorded: `global_acceptance`, the mean acceptance of the jumps; and what `local` records, a
     mean over its transitions (a sum of counts; any of flags), but for `energy`.
@@ -53,6 +54,9 @@ class IndependenceSampler(AbstractSampler):
     Limits: a mode that q misses is missed. Where w is unbounded, q having thinner tails than the
     posterior, a chain that comes far out waits long for its next jump. Acceptance falls
     exponentially with d unless q gains on it. A metric learned by `local` is one for all modes.
+
+    Cost per step: n_local transitions, one gradient, n_global densities of the target and 1 +
+    n_global of q, of a flow by its inverse.
 
     Args:
         reference: q, a distribution on the unconstrained scale, as the posterior of a variational
@@ -75,10 +79,6 @@ class IndependenceSampler(AbstractSampler):
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Gabrie, Rotskoff, Vanden-Eijnden. Adaptive Monte Carlo augmented with normalizing flows. "
-        "PNAS 119(10), 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later, and a local sampler whose bias would stay."""

@@ -14,6 +14,8 @@ from infer.core.types import PRNGKey, Scalar
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
 from infer.langevin.stability import check_below
 from infer.langevin.underdamped import AbstractUnderdamped, UnderdampedState, moved
+from infer.references.citation import cites
+from infer.references.langevin import CHENG_2018, DALALYAN_2020
 
 
 def coefficients(h: Scalar, friction: Scalar) -> tuple[Scalar, ...]:
@@ -74,6 +76,7 @@ def largest_step(friction: float) -> float:
     return low
 
 
+@cites(CHENG_2018, DALALYAN_2020)
 class KLMC(AbstractUnderdamped):
     """Underdamped Langevin dynamics, exact while the gradient stays what it was at the start.
 
@@ -83,7 +86,9 @@ class KLMC(AbstractUnderdamped):
     with M = L L^T: the scheme of the theory, and biased to first order in h. On N(0, 1) with a
     friction of 2 its variances are 1.07 at h = 0.25 and 1.31 at h = 1; `BAOAB` has no bias there at
     the same cost. It needs friction: it is unstable from about h = 2 * friction where that is
-    small, and from h = 5 at a friction of 2. Warm-up as for `BAOAB`. Cost per step: one gradient.
+    small, and from h = 5 at a friction of 2. Warm-up as for `BAOAB`.
+
+    Cost per step: one gradient, plus O(d) with a diagonal and O(d^2) with a dense preconditioner.
 
     Args:
         step_size: h, > 0, in units of M, kept as it is; or None to have warm-up tune it (0.1
@@ -92,6 +97,9 @@ class KLMC(AbstractUnderdamped):
         preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
         energy_error: variance of the energy error per dimension that a tuned step size aims at, >
             0; smaller is less biased and slower.
+
+    Limits: biased to first order in h, which R-hat and ESS cannot see. Gets stuck in funnels; does
+    not cross between separated modes; needs all rows at every step.
 
     Source: Cheng, Chatterji, Bartlett and Jordan, COLT 2018; Dalalyan and Riou-Durand, Bernoulli
     26(3), 2020.
@@ -104,10 +112,6 @@ class KLMC(AbstractUnderdamped):
     preconditioner: AbstractPreconditioner = eqx.field(default_factory=Diagonal)
     energy_error: Scalar = eqx.field(converter=positive("energy_error", 5e-4), default=5e-4)
     bias_order: ClassVar[int | None] = 1
-    source: ClassVar[str] = (
-        "Dalalyan, Riou-Durand. On sampling from a log-concave density using kinetic Langevin "
-        "diffusions. Bernoulli 26(3), 2020."
-    )
 
     def __check_init__(self) -> None:
         """Refuse a step size that is not stable."""

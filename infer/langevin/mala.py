@@ -12,23 +12,29 @@ from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
 from infer.geometry.warmup import tuned
 from infer.langevin.transition import LangevinState, adjusted_step, begin
+from infer.references.citation import cites
+from infer.references.langevin import ROBERTS_1996, ROBERTS_1998
 
 
+@cites(ROBERTS_1996, ROBERTS_1998)
 class MALA(AbstractSampler):
     """Langevin proposals with an acceptance test: leaves the posterior invariant.
 
         z' = z + e M grad log p(z) + sqrt(2 e) L noise,      M = L L^T
         accept with probability min(1, p(z') q(z | z') / (p(z) q(z' | z)))
 
-    Warm-up tunes e to an acceptance of `acceptance` and M to the covariance of the draws. Cost per
-    step: one gradient, plus O(d) with a diagonal and O(d^2) with a dense preconditioner. A
-    proposal at which density or gradient is not finite is refused. Mixes slowly in funnels and in
-    high dimension, where `NUTS` is better; does not cross between separated modes.
+    Warm-up tunes e to an acceptance of `acceptance` and M to the covariance of the draws. A
+    proposal at which density or gradient is not finite is refused.
+
+    Cost per step: one gradient, plus O(d) with a diagonal and O(d^2) with a dense preconditioner.
 
     Args:
         step_size: the first step size e, > 0, in units of M; kept if there is no warm-up.
         preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
         acceptance: mean acceptance aimed at, in (0, 1); 0.574 is optimal in high dimension.
+
+    Limits: mixes slowly in funnels and in high dimension, where `NUTS` is better; does not cross
+    between separated modes; needs all rows at every step.
 
     Source: Roberts and Tweedie, Bernoulli 2(4), 1996; Roberts and Rosenthal, JRSS B 60, 1998.
     """
@@ -40,10 +46,6 @@ class MALA(AbstractSampler):
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Roberts, Tweedie. Exponential convergence of Langevin distributions and their discrete "
-        "approximations. Bernoulli 2(4), 1996."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -11,6 +11,8 @@ from infer.core.checks import positive
 from infer.core.mirror import Geometry, check_mirror_maps, geometry, primal_score
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
+from infer.references.citation import cites
+from infer.references.langevin import CHEWI_2020_MIRROR, ZHANG_2020
 
 
 class MirrorState(eqx.Module):
@@ -32,6 +34,7 @@ def kept(u: Vector) -> Vector:
     return jnp.clip(u, -most, most)
 
 
+@cites(ZHANG_2020, CHEWI_2020_MIRROR)
 class MirrorLangevin(AbstractSampler):
     """Langevin dynamics in the metric of a mirror potential psi, without an acceptance test.
 
@@ -42,16 +45,18 @@ class MirrorLangevin(AbstractSampler):
     on the support, without a Jacobian. (`MirroredLangevin` has constant noise and the Jacobian in
     its density; another algorithm, which shares nothing but the maps.) Warm-up is burn-in.
 
+    Cost per step: one gradient, O(d).
+
     Args:
         step_size: h, > 0, in units of the squared metric distance; there is no tuning.
 
     Limits: biased by its step size, and more than by h alone: on a Dirichlet with concentrations 4
     and `LogBarrierSimplex`, variances 5 % too large at h = 0.02 and 29 % at 0.08. With a potential
     that is weaker at the boundary than the density is (`EntropicSimplex` for a Dirichlet with
-    concentrations above 1, h (c - 1) / x is a jump of any size in u) it is unstable at any h:
-    take `LogBarrierSimplex`, or `MirrorMALA`, whose test refuses such jumps. On sites with the
-    identity as their map it is `ULA`, stable for h < 2 / (largest curvature of -log p).
-    Needs a mirror map for every site, see `infer.mirrored`. Cost per step: one gradient, O(d).
+    concentrations above 1, h (c - 1) / x is a jump of any size in u) it is unstable at any h: take
+    `LogBarrierSimplex`, or `MirrorMALA`, whose test refuses such jumps. On sites with the identity
+    as their map it is `ULA`, stable for h < 2 / (largest curvature of -log p). Needs a mirror map
+    for every site, see `infer.mirrored`.
 
     Source: Zhang, Peyre, Fadili and Pereyra, Wasserstein control of mirror Langevin Monte Carlo,
     COLT 2020; Chewi et al., Exponential ergodicity of mirror-Langevin diffusions, NeurIPS 2020.
@@ -62,10 +67,6 @@ class MirrorLangevin(AbstractSampler):
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Zhang, Peyre, Fadili, Pereyra. Wasserstein control of mirror Langevin Monte Carlo. "
-        "COLT 2020."
-    )
 
     def init(self, key: PRNGKey, target: Target) -> MirrorState:
         """The state at `target.initial(key)`."""

@@ -13,6 +13,8 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.warmup import DualAveraging, restart
 from infer.langevin.mirror import mirror_move
+from infer.references.citation import cites
+from infer.references.langevin import SRINIVASAN_2024
 
 
 class AdjustedState(eqx.Module):
@@ -25,6 +27,7 @@ class AdjustedState(eqx.Module):
     averaging: DualAveraging
 
 
+@cites(SRINIVASAN_2024)
 class MirrorMALA(AbstractSampler):
     """Mirror Langevin with an acceptance test: exact on simplices, boxes, balls and orthants.
 
@@ -36,13 +39,15 @@ class MirrorMALA(AbstractSampler):
     Hessians' log determinants; one of the three is the Jacobian of p(u).) Warm-up tunes h by dual
     averaging. A proposal at which density, force or ratio is not finite is refused.
 
+    Cost per step: one gradient, O(d).
+
     Args:
         step_size: the first h, > 0; kept if there is no warm-up.
         acceptance: mean acceptance aimed at, in (0, 1).
 
     Limits: the potential is the only preconditioner. Where it is weaker at the boundary than the
     density, as `EntropicSimplex` for a Dirichlet of concentrations far above 1, steps are short.
-    Needs a mirror map for every site, see `infer.mirrored`. Cost per step: one gradient, O(d).
+    Needs a mirror map for every site, see `infer.mirrored`.
 
     Source: Srinivasan, Wibisono and Wilson, Fast sampling from constrained spaces using the
     Metropolis-adjusted mirror Langevin algorithm, COLT 2024.
@@ -54,10 +59,6 @@ class MirrorMALA(AbstractSampler):
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Srinivasan, Wibisono, Wilson. Fast sampling from constrained spaces using the "
-        "Metropolis-adjusted mirror Langevin algorithm. COLT 2024."
-    )
 
     def init(self, key: PRNGKey, target: Target) -> AdjustedState:
         """The state at `target.initial(key)`."""

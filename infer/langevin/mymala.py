@@ -13,8 +13,11 @@ from infer.geometry.scale import Diagonal
 from infer.geometry.warmup import tuned
 from infer.langevin import proximal
 from infer.langevin.transition import LangevinState
+from infer.references.citation import cites
+from infer.references.langevin import DURMUS_2018, PEREYRA_2016
 
 
+@cites(DURMUS_2018, PEREYRA_2016)
 class MYMALA(AbstractSampler):
     """The move of `MYULA` as a proposal, accepted or not by the density itself: exact.
 
@@ -23,6 +26,7 @@ class MYMALA(AbstractSampler):
 
     for a target made by `infer.Composite`; without g it is `MALA`. Smoothing shapes the proposals
     alone. Warm-up tunes e to an acceptance of `acceptance` and M to the variances of the draws.
+
     Cost per step: a gradient of f, two proximal maps.
 
     Args:
@@ -48,10 +52,6 @@ class MYMALA(AbstractSampler):
     proximal: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Durmus, Moulines, Pereyra. Efficient Bayesian computation by proximal Markov chain Monte "
-        "Carlo: when Langevin meets Moreau. SIAM Journal on Imaging Sciences 11(1), 2018."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

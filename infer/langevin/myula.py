@@ -13,18 +13,23 @@ from infer.geometry.scale import Diagonal
 from infer.geometry.warmup import tuned
 from infer.langevin import proximal
 from infer.langevin.transition import ACCEPTANCE, LangevinState
+from infer.references.citation import cites
+from infer.references.langevin import DURMUS_2018
 
 
+@cites(DURMUS_2018)
 class MYULA(AbstractSampler):
     """Langevin dynamics on f plus the Moreau envelope of g, without an acceptance test.
 
         z <- z - e M grad f(z) + (e / lam) (prox(z) - z) + sqrt(2 e) L noise,     M = L L^T
         prox(z) = argmin over v of g(v) + |v - z|^2_{M^-1} / (2 lam)
 
-    for a target exp(-f - g) made by `infer.Composite`; without g it is `ULA`. What it samples as
-    e falls to 0 is not the posterior but one with g smoothed, by up to lam M_i G_i^2 / 2 nats in
-    a coordinate where g has slopes up to G_i; "smoothing_nats" in the history is what it is at the
-    draws. Warm-up takes steps of `MYMALA` to learn M. Cost per step: a gradient of f, one prox.
+    for a target exp(-f - g) made by `infer.Composite`; without g it is `ULA`. What it samples as e
+    falls to 0 is not the posterior but one with g smoothed, by up to lam M_i G_i^2 / 2 nats in a
+    coordinate where g has slopes up to G_i; "smoothing_nats" in the history is what it is at the
+    draws. Warm-up takes steps of `MYMALA` to learn M.
+
+    Cost per step: a gradient of f, one proximal map.
 
     Args:
         step_size: e, > 0, below 2 lam / (1 + lam L) where L is the largest curvature of f in units
@@ -48,10 +53,6 @@ class MYULA(AbstractSampler):
     proximal: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Durmus, Moulines, Pereyra. Efficient Bayesian computation by proximal Markov chain Monte "
-        "Carlo: when Langevin meets Moreau. SIAM Journal on Imaging Sciences 11(1), 2018."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

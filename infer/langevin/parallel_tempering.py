@@ -32,6 +32,8 @@ from infer.langevin.tempering import (
     trajectory,
 )
 from infer.langevin.underdamped import DIVERGED
+from infer.references.citation import cites
+from infer.references.mcmc import SYED_2022
 
 FIRST_POWER = 4  # the first schedule is dense near b = 0, where the path is steepest
 
@@ -67,6 +69,7 @@ class TemperingState(eqx.Module):
     tuning: Tuning
 
 
+@cites(SYED_2022)
 class ParallelTempering(AbstractSampler):
     """Replicas at many temperatures that trade places: crosses between separated modes.
 
@@ -79,8 +82,7 @@ class ParallelTempering(AbstractSampler):
     turn, not at random, carry replicas on in one direction until a swap is refused. Warm-up tunes
     the step size and the diagonal preconditioner of each temperature, the latter to the inverse of
     the mean curvature, which far modes do not change; and it spaces b so that all swaps are refused
-    equally often. Cost per step: (n_temperatures - 1) n_steps + 1 gradients, and as many densities
-    and scores of q0.
+    equally often.
 
     Recorded: `acceptance_rate`, `step_size` and `diverging` of the trajectory at b = 1;
     `swap_acceptance`, the mean over all pairs; `barrier`, the sum of their rejections, whose mean L
@@ -90,6 +92,9 @@ class ParallelTempering(AbstractSampler):
 
     Limits: a mode where q0 has no mass, or that no replica meets while b is small, is missed; the
     weights of modes are known no better than from as many draws as there were round trips.
+
+    Cost per step: (n_temperatures - 1) n_steps + 1 gradients, and as many densities and scores of
+    q0.
 
     Args:
         n_temperatures: K, >= 2.
@@ -113,10 +118,6 @@ class ParallelTempering(AbstractSampler):
     adjusted: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Syed, Bouchard-Cote, Deligiannidis, Doucet. Non-reversible parallel tempering: a scalable "
-        "highly parallel MCMC scheme. JRSS B 84(2), 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -13,10 +13,13 @@ from infer.geometry.scale import Diagonal
 from infer.geometry.warmup import tuned
 from infer.langevin import proximal
 from infer.langevin.transition import ACCEPTANCE, LangevinState
+from infer.references.citation import cites
+from infer.references.langevin import DURMUS_2019, SALIM_2019
 
 SMOOTHING = 0.1  # of the adjusted steps that warm-up takes, in units of M
 
 
+@cites(DURMUS_2019, SALIM_2019)
 class PGLA(AbstractSampler):
     """A gradient step on f, the proximal map of g, and noise; without an acceptance test.
 
@@ -25,10 +28,11 @@ class PGLA(AbstractSampler):
         prox(z) = argmin over v of g(v) + |v - z|^2_{M^-1} / (2 e)
 
     for a target exp(-f - g) made by `infer.Composite`; without g it is `ULA`. There is no smoothing
-    to choose and no stability limit from g. Noise first, draws are points of the proximal map: in
-    a `Box`, and exactly 0 in some coordinates with `L1`, where the posterior has no such atoms.
-    Noise last, they have a density. Warm-up takes steps of `MYMALA` to learn M. Cost per step: a
-    gradient of f, one prox.
+    to choose and no stability limit from g. Noise first, draws are points of the proximal map: in a
+    `Box`, and exactly 0 in some coordinates with `L1`, where the posterior has no such atoms. Noise
+    last, they have a density. Warm-up takes steps of `MYMALA` to learn M.
+
+    Cost per step: a gradient of f, one proximal map.
 
     Args:
         step_size: e, > 0, below 2 / L where L is the largest curvature of f in units of M.
@@ -50,10 +54,6 @@ class PGLA(AbstractSampler):
     proximal: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Durmus, Majewski, Miasojedow. Analysis of Langevin Monte Carlo via convex optimization. "
-        "JMLR 20(73), 2019."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

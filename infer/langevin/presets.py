@@ -5,8 +5,11 @@ from jaxtyping import Array
 from infer.geometry.scale import AbstractPreconditioner, Diagonal
 from infer.langevin.mala import MALA
 from infer.langevin.ula import ULA
+from infer.references.citation import cites
+from infer.references.langevin import HSIEH_2018, SHETTY_2025
 
 
+@cites(HSIEH_2018)
 def MirroredLangevin(
     step_size: float | Array = 0.05, preconditioner: AbstractPreconditioner | None = None
 ) -> ULA:
@@ -24,11 +27,15 @@ def MirroredLangevin(
         step_size: h, in (0, 2), in units of the preconditioner.
         preconditioner: `Diagonal()`, the default, `Dense()` or `Fixed(covariance)`.
 
+    Returns:
+        An `ULA`.
+
     Source: Hsieh, Kavis, Rolland and Cevher, Mirrored Langevin dynamics, NeurIPS 2018.
     """
     return ULA(step_size=step_size, preconditioner=_or_diagonal(preconditioner))
 
 
+@cites(SHETTY_2025, HSIEH_2018)
 def MultiplicativeLangevin(
     step_size: float | Array = 0.05,
     preconditioner: AbstractPreconditioner | None = None,
@@ -48,12 +55,16 @@ def MultiplicativeLangevin(
         preconditioner: `Diagonal()`, the default, `Dense()` or `Fixed(covariance)`, of log x.
         adjusted: with an acceptance test.
 
+    Returns:
+        An `ULA`, or a `MALA` where adjusted.
+
     Limits: other sites of a target keep the map of their support and take plain Langevin steps on
     it. As a density of log x falls exponentially at best to the left, large e is unstable where
     it falls doubly exponentially to the right (a Gamma): `ULA` from far off; warm-up prevents it.
 
-    Source: Dale meets Langevin: a multiplicative denoising diffusion model, arXiv 2510.02730, 2025
-    (the diffusion; as a sampler it is Hsieh et al., NeurIPS 2018, on the entropy).
+    Source: Shetty, Prasath and Seelamantula, Dale meets Langevin: a multiplicative denoising
+    diffusion model, arXiv:2510.02730, 2025 (the diffusion; as a sampler it is Hsieh et al., NeurIPS
+    2018, on the entropy).
     """
     method = MALA if adjusted else ULA
     return method(step_size=step_size, preconditioner=_or_diagonal(preconditioner))

@@ -12,6 +12,8 @@ from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.langevin.schedules import Schedule, at_step, schedule_or_number
 from infer.langevin.stochastic import StochasticState, begin, moved
+from infer.references.citation import cites
+from infer.references.minibatches import LI_2016
 
 PRODUCTS = 8  # Hessian products for the size of a row of the Hessian
 
@@ -23,6 +25,7 @@ class PSGLDState(eqx.Module):
     square: Vector
 
 
+@cites(LI_2016)
 class PSGLD(AbstractSampler):
     """`SGLD` that goes on learning its preconditioner, from the sizes of the scores.
 
@@ -47,9 +50,11 @@ class PSGLD(AbstractSampler):
         floor: > 0: the least that a score counts.
         temperature: as in `SGLD`.
 
-    Cost per step: one gradient on the minibatch, O(d). Warm-up takes the same steps. Minibatch
-    noise makes G smaller, and its effect on the variance is that of `SGLD`, e G Var(g) / 2.
-    `SGLD` with its warm-up has no path-dependent M, and is in units of the posterior: prefer it.
+    Cost per step: one gradient on the minibatch, O(d). Warm-up takes the same steps.
+
+    Limits: minibatch noise makes G smaller, and its effect on the variance is that of `SGLD`, e G
+    Var(g) / 2. `SGLD` with its warm-up has no path-dependent M, and is in units of the posterior:
+    prefer it.
 
     Source: Li, Chen, Carlson and Carin, AAAI 2016.
     """
@@ -66,10 +71,6 @@ class PSGLD(AbstractSampler):
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 4000
     default_steps: ClassVar[int] = 20_000
-    source: ClassVar[str] = (
-        "Li, Chen, Carlson, Carin. Preconditioned stochastic gradient Langevin dynamics for deep "
-        "neural networks. AAAI 2016."
-    )
 
     def init(self, key: PRNGKey, target: Target) -> PSGLDState:
         """The state at `target.initial(key)`, with V = g^2 and what scores are at a posterior."""

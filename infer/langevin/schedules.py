@@ -10,10 +10,13 @@ from jaxtyping import Array
 
 from infer.core.checks import check_count, fraction, positive
 from infer.core.types import Count, Scalar
+from infer.references.citation import cites
+from infer.references.minibatches import WELLING_2011, ZHANG_2020_CYCLES
 
 Schedule = Callable[[Count], Any]  # as those of optax; a number of theirs may be a Python float
 
 
+@cites(WELLING_2011)
 class _Polynomial(eqx.Module):
     first: Scalar = eqx.field(converter=positive("first", 0.05))
     over: Scalar = eqx.field(converter=positive("over", 1000.0))
@@ -23,6 +26,7 @@ class _Polynomial(eqx.Module):
         return self.first * (1 + step / self.over) ** -self.power
 
 
+@cites(ZHANG_2020_CYCLES)
 class _Cosine(eqx.Module):
     first: Scalar = eqx.field(converter=positive("first", 0.1))
     length: Scalar = eqx.field(converter=positive("length", 1000.0))
@@ -32,6 +36,7 @@ class _Cosine(eqx.Module):
         return 0.5 * self.first * (1 + jnp.cos(jnp.pi * (_part(step, self.length, 0.5))))
 
 
+@cites(ZHANG_2020_CYCLES)
 class _Switch(eqx.Module):
     length: Scalar = eqx.field(converter=positive("length", 1000.0))
     explore: Scalar = eqx.field(converter=fraction("explore", 0.5))
@@ -46,6 +51,7 @@ def _part(step: Count, length: Scalar, shift: float) -> Scalar:
     return cycle - jnp.floor(cycle)
 
 
+@cites(WELLING_2011)
 def polynomial_decay(
     first: float | int | Array, over: float | int | Array, power: float | int | Array = 0.55
 ) -> Schedule:
@@ -59,11 +65,15 @@ def polynomial_decay(
         over: steps after which it starts to fall, > 0.
         power: how fast, > 0.
 
+    Returns:
+        A function of the step, whose numbers are data and compile nothing.
+
     Source: Welling and Teh, ICML 2011, where it is a (b + t)^-power.
     """
     return _Polynomial(first, over, power)
 
 
+@cites(ZHANG_2020_CYCLES)
 def cyclical_steps(first: float | int | Array, length: int) -> Schedule:
     """A step size that falls from `first` to 0 along half a cosine, again and again.
 
@@ -75,12 +85,16 @@ def cyclical_steps(first: float | int | Array, length: int) -> Schedule:
         first: step size at the start of a cycle, > 0.
         length: steps in a cycle, >= 2.
 
+    Returns:
+        A function of the step, whose numbers are data and compile nothing.
+
     Source: Zhang, Li, Zhang, Chen, Wilson, ICLR 2020.
     """
     check_count("cyclical_steps", "length", length, 1000, least=2)
     return _Cosine(first, length)
 
 
+@cites(ZHANG_2020_CYCLES)
 def cyclical_temperature(length: int, explore: float | int | Array = 0.5) -> Schedule:
     """A temperature that is 0 in the first part of every cycle and 1 in the rest.
 
@@ -90,6 +104,9 @@ def cyclical_temperature(length: int, explore: float | int | Array = 0.5) -> Sch
     Args:
         length: steps in a cycle, as in `cyclical_steps`.
         explore: the part of a cycle without noise, in (0, 1).
+
+    Returns:
+        A function of the step, whose numbers are data and compile nothing.
 
     Source: Zhang, Li, Zhang, Chen, Wilson, ICLR 2020.
     """

@@ -22,6 +22,8 @@ from infer.langevin.stochastic import (
     moved,
     shown,
 )
+from infer.references.citation import cites
+from infer.references.minibatches import CHEN_2014
 
 
 def limit(steepest: Scalar, friction: Scalar) -> Scalar:
@@ -37,6 +39,7 @@ class SGHMCState(eqx.Module):
     velocity: Vector
 
 
+@cites(CHEN_2014)
 class SGHMC(AbstractSampler):
     """Hamiltonian dynamics with friction on minibatches; their noise is measured and made up for.
 
@@ -61,9 +64,11 @@ class SGHMC(AbstractSampler):
             warm-up measures (0 without warm-up).
         temperature, covariance: as in `SGLD`.
 
-    Cost per step: one gradient on the minibatch; per iteration of warm-up about six. Limits: the
-    noise is measured near the posterior's center and taken to be the same everywhere, and its
-    correlation between coordinates is ignored.
+    Cost per step: one gradient on the minibatch; per iteration of warm-up about six.
+
+    Limits: the noise is measured near the posterior's center and taken to be the same everywhere,
+    and its correlation between coordinates is ignored. Does not cross between separated modes
+    without a cyclical schedule.
 
     Source: Chen, Fox and Guestrin, ICML 2014: eta there is h^2, alpha is f h, beta is h^2 c / 2.
     """
@@ -81,9 +86,6 @@ class SGHMC(AbstractSampler):
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 10_000
-    source: ClassVar[str] = (
-        "Chen, Fox, Guestrin. Stochastic gradient Hamiltonian Monte Carlo. ICML 2014."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

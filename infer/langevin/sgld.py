@@ -21,6 +21,8 @@ from infer.langevin.stochastic import (
     moved,
     shown,
 )
+from infer.references.citation import cites
+from infer.references.minibatches import MANDT_2017, WELLING_2011
 
 
 def limit(steepest: Scalar) -> Scalar:
@@ -28,6 +30,7 @@ def limit(steepest: Scalar) -> Scalar:
     return jnp.where(steepest > 0, 2 / jnp.where(steepest > 0, steepest, 1), jnp.inf)
 
 
+@cites(WELLING_2011, MANDT_2017)
 class SGLD(AbstractSampler):
     """Langevin dynamics on minibatches: one cheap gradient per step, biased by step and noise.
 
@@ -53,9 +56,10 @@ class SGLD(AbstractSampler):
             1 without warm-up.
 
     Cost per step: one gradient on the minibatch, O(d^2) with a matrix; per iteration of warm-up
-    about six gradients. Limits: M is smaller than the posterior variances where coordinates are
-    correlated (there give `covariance`), and chains do not cross between separated modes without
-    a cyclical schedule.
+    about six gradients.
+
+    Limits: M is smaller than the posterior variances where coordinates are correlated (there give
+    `covariance`), and chains do not cross between separated modes without a cyclical schedule.
 
     Source: Welling and Teh, ICML 2011; stationary variance as in Mandt, Hoffman and Blei, JMLR 18,
     2017, and derived in `docs/stochastic_gradient.md`.
@@ -72,9 +76,6 @@ class SGLD(AbstractSampler):
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 20_000
-    source: ClassVar[str] = (
-        "Welling, Teh. Bayesian learning via stochastic gradient Langevin dynamics. ICML 2011."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

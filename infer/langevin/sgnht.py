@@ -23,6 +23,8 @@ from infer.langevin.stochastic import (
     moved,
     shown,
 )
+from infer.references.citation import cites
+from infer.references.minibatches import DING_2014, GAN_2015
 
 
 class SGNHTState(eqx.Module):
@@ -33,6 +35,7 @@ class SGNHTState(eqx.Module):
     friction: Vector
 
 
+@cites(DING_2014, GAN_2015)
 class SGNHT(AbstractSampler):
     """Hamiltonian dynamics whose friction adjusts itself to the noise of the minibatches.
 
@@ -57,9 +60,11 @@ class SGNHT(AbstractSampler):
             follows the noise slowly.
         covariance: as in `SGLD`.
 
-    Cost per step: one gradient on the minibatch; per iteration of warm-up about six. "friction" in
-    the record is the mean over the coordinates. No cycles: a thermostat works against a
-    temperature that is switched off. A cold start far away, whose velocity is hot, needs a warm-up.
+    Cost per step: one gradient on the minibatch; per iteration of warm-up about six.
+
+    Limits: no cycles, for a thermostat works against a temperature that is switched off, so chains
+    do not cross between separated modes. A cold start far away, whose velocity is hot, needs a
+    warm-up. "friction" in the record is the mean over the coordinates.
 
     Source: Ding, Fang, Babbush, Chen, Skeel and Neven, NeurIPS 2014, with one thermostat for all
     coordinates; one for each: Gan, Chen, Henao, Carlson and Carin, ICML 2015.
@@ -75,10 +80,6 @@ class SGNHT(AbstractSampler):
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 10_000
-    source: ClassVar[str] = (
-        "Ding, Fang, Babbush, Chen, Skeel, Neven. Bayesian sampling using stochastic gradient "
-        "thermostats. NeurIPS 2014."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -18,6 +18,8 @@ from infer.geometry.scale import Diagonal
 from infer.geometry.warmup import Tuning, tuned
 from infer.langevin import proximal
 from infer.langevin.transition import ACCEPTANCE, LangevinState
+from infer.references.citation import cites
+from infer.references.langevin import PEREYRA_2020
 
 DAMPING = 0.05  # eta of the paper
 
@@ -36,6 +38,7 @@ class SKROCKState(eqx.Module):
     tuning: Tuning
 
 
+@cites(PEREYRA_2020)
 class SKROCK(AbstractSampler):
     """Langevin steps of s stages each, stable up to step sizes of about 2 s^2; unadjusted.
 
@@ -47,13 +50,15 @@ class SKROCK(AbstractSampler):
 
     with the Chebyshev polynomials T, for a smooth target or, as `MYULA`, one exp(-f - g) made by
     `infer.Composite`, g replaced by its Moreau envelope of width lam M. For stiff posteriors: s
-    stages reach s times as far per gradient as `ULA` does at its limit. Cost per step: s gradients
-    of f and proximal maps, one density. Warm-up takes steps of `MYMALA` to learn M.
+    stages reach s times as far per gradient as `ULA` does at its limit. Warm-up takes steps of
+    `MYMALA` to learn M.
 
     What it pays for that: on a Gaussian the variance along an eigenvector of curvature l (in units
     of M) is right only where p = e l is small, 1 % too small at p = 0.5 and 7 % at p = 2 for s =
     10, and beyond that it is far too small: near p = 4.8, 18.5, 40, ... it is 0, for no noise at
     all reaches that direction. The table in the documentation has the values at large steps.
+
+    Cost per step: s gradients of f and proximal maps, one density.
 
     Args:
         n_stages: s, >= 2.
@@ -79,10 +84,6 @@ class SKROCK(AbstractSampler):
     proximal: ClassVar[bool] = True
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Pereyra, Vargas Mieles, Zygalakis. Accelerating proximal Markov chain Monte Carlo by "
-        "using an explicit stabilized method. SIAM Journal on Imaging Sciences 13(2), 2020."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -26,6 +26,8 @@ from infer.langevin.stochastic import (
     moved,
     shown,
 )
+from infer.references.citation import cites
+from infer.references.minibatches import ALEXOS_2022
 
 
 def _groups(value: Any) -> Groups | None:
@@ -49,6 +51,7 @@ class StructuredState(eqx.Module):
     count: Count
 
 
+@cites(ALEXOS_2022)
 class StructuredSGMCMC(AbstractSampler):
     """Langevin dynamics on minibatches for groups of parameters that see only each other's past.
 
@@ -73,10 +76,12 @@ class StructuredSGMCMC(AbstractSampler):
         covariance: M, as in `SGLD`.
 
     Cost per step: as many gradients on the minibatch as there are groups, one density, and in
-    `infer.fit` a copy of the past, O(K d). Limits: biased by e as `SGLD` is, with the spread of the
-    others' past as further noise of the score. It forgets its start, and settles, over K / (1 - r)
-    steps, r the largest correlation between combinations of two groups: a warm-up shorter than K is
-    of no use, and with r = 0.95 the default run was not enough (the verdict said so).
+    `infer.fit` a copy of the past, O(K d).
+
+    Limits: biased by e as `SGLD` is, with the spread of the others' past as further noise of the
+    score. It forgets its start, and settles, over K / (1 - r) steps, r the largest correlation
+    between combinations of two groups: a warm-up shorter than K is of no use, and with r = 0.95 the
+    default run was not enough (the verdict said so).
 
     Source: Alexos, Boyd and Mandt, Structured stochastic gradient MCMC, ICML 2022, in the form
     without dropout. There the prior is taken at the present of all groups, here in g_i like the
@@ -94,7 +99,6 @@ class StructuredSGMCMC(AbstractSampler):
     adjusted: ClassVar[bool] = False
     default_warmup: ClassVar[int] = 4000
     default_steps: ClassVar[int] = 20_000
-    source: ClassVar[str] = "Alexos, Boyd, Mandt. Structured stochastic gradient MCMC. ICML 2022."
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -13,8 +13,11 @@ from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, Diagonal, check_preconditioner
 from infer.langevin.stability import check_below
 from infer.langevin.transition import FIRST_STEP, LangevinState, begin, warm
+from infer.references.citation import cites
+from infer.references.langevin import DALALYAN_2017, ROBERTS_1996
 
 
+@cites(ROBERTS_1996, DALALYAN_2017)
 class ULA(AbstractSampler):
     """Langevin dynamics without an acceptance test: fast, and biased by its step size.
 
@@ -22,8 +25,9 @@ class ULA(AbstractSampler):
 
     On a Gaussian posterior with covariance M its draws have covariance M / (1 - e/2): the stability
     limit is e = 2, and e = 0.1 makes standard deviations 2.6 % too large. Warm-up takes adjusted
-    steps to learn M safely, then hands over to unadjusted ones of the fixed or tuned size e. R-hat
-    and ESS cannot see the bias; the scores in the verdict can. Cost per step: one gradient.
+    steps to learn M safely, then hands over to unadjusted ones of the fixed or tuned size e.
+
+    Cost per step: one gradient, plus O(d) with a diagonal and O(d^2) with a dense preconditioner.
 
     Args:
         step_size: e, in (0, 2), in units of M; or None to have warm-up tune it to `energy_error`
@@ -31,6 +35,10 @@ class ULA(AbstractSampler):
         preconditioner: `Diagonal()`, `Dense()` or `Fixed(covariance)`.
         energy_error: variance per dimension, > 0, of the energy error of a leapfrog step of length
             sqrt(2 e), which a tuned step size aims at.
+
+    Limits: biased to first order in e; R-hat and ESS cannot see it, the scores in the verdict can.
+    It diverges where the gradient grows faster than the distance. Does not cross between separated
+    modes; needs all rows at every step.
 
     Source: Roberts and Tweedie, Bernoulli 2(4), 1996; Dalalyan, JRSS B 79, 2017.
     """
@@ -45,10 +53,6 @@ class ULA(AbstractSampler):
     bias_order: ClassVar[int | None] = 1
     default_warmup: ClassVar[int] = 1000
     default_steps: ClassVar[int] = 4000
-    source: ClassVar[str] = (
-        "Dalalyan. Theoretical guarantees for approximate sampling from smooth and log-concave "
-        "densities. JRSS B 79(3), 2017."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -11,8 +11,11 @@ from jaxtyping import Array, ArrayLike, Float, Num
 from infer.core.checks import check_count
 from infer.core.types import PRNGKey
 from infer.likelihoods.likelihood import AbstractLikelihood, floats, refuse
+from infer.references.citation import cites
+from infer.references.variational import KINGMA_2014
 
 
+@cites(KINGMA_2014)
 class Bernoulli(AbstractLikelihood):
     """Entries that are 0 or 1; the output is the logit of P(x = 1).
 

@@ -33,6 +33,9 @@ def likelihood_for(x: Shaped[ArrayLike, "n *event"]) -> AbstractLikelihood:
 
     Args:
         x: rows of data, as many as wanted; all are read.
+
+    Returns:
+        A likelihood.
     """
     likelihood, arguments = _suited(x)
     return likelihood(*arguments)

@@ -7,6 +7,8 @@ from jaxtyping import Array, ArrayLike, Float, Num
 
 from infer.core.types import PRNGKey
 from infer.likelihoods.likelihood import AbstractLikelihood, floats, refuse, rows
+from infer.references.citation import cites
+from infer.references.rows import LOAIZA_GANEM_2019
 
 # log(sinh(y) / y) = sum_k 2^(2k) B_2k / (2k (2k)!) y^(2k), for the Bernoulli numbers B_2k.
 SERIES = (1 / 6, -1 / 180, 1 / 2835, -1 / 37800, 1 / 467775, -691 / 3831077250)
@@ -14,6 +16,7 @@ NEAR = 0.5  # below which six terms of the series have a relative error of 1e-10
 STEEPEST = 60.0  # the largest logit of a start
 
 
+@cites(LOAIZA_GANEM_2019)
 class ContinuousBernoulli(AbstractLikelihood):
     """Real entries in [0, 1]; the output is the logit of the shape lambda.
 

@@ -13,11 +13,14 @@ from infer.core.checks import check_count
 from infer.core.types import PRNGKey
 from infer.likelihoods.likelihood import AbstractLikelihood, refuse, rows
 from infer.likelihoods.scale import AbstractScale, LearnedScale, as_scale
+from infer.references.citation import cites
+from infer.references.rows import SALIMANS_2017
 
 ROWS, EDGES = 2000, 32  # about as many tell where to start
 TINY = 1e-30  # a lone edge has no slope
 
 
+@cites(SALIMANS_2017)
 class DiscretizedLogistic(AbstractLikelihood):
     """Evenly spaced levels low, ..., high: the mass of a logistic density between neighbors.
 

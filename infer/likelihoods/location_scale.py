@@ -14,12 +14,18 @@ from infer.core.special import betaln
 from infer.core.types import PRNGKey, Scalar
 from infer.likelihoods.likelihood import AbstractLikelihood, floats, refuse, rows
 from infer.likelihoods.scale import AbstractScale, LearnedScale, as_scale
+from infer.references.citation import cites
+from infer.references.rows import RYBKIN_2021
+from infer.references.variational import KINGMA_2014
 
 
 class AbstractLocationScale(AbstractLikelihood):
     """x = location + scale u, for a noise u of one fixed shape and a location that is decoded.
 
     log p(x) = log f(u) - log scale,    u = (x - location) / scale
+
+    Attributes:
+        scale: fixed, learned or decoded, see `infer.likelihoods`.
     """
 
     scale: eqx.AbstractVar[AbstractScale]
@@ -74,6 +80,7 @@ class AbstractLocationScale(AbstractLikelihood):
         refuse(type(self).__name__, "finite numbers", x, np.isfinite(x))
 
 
+@cites(KINGMA_2014, RYBKIN_2021)
 class Gaussian(AbstractLocationScale):
     """Real entries with Gaussian noise; the output is the mean, in the unit of x.
 

@@ -11,6 +11,8 @@ from jaxtyping import Array, ArrayLike
 
 from infer.core.types import Scalar
 from infer.objectives.objective import AbstractObjective, Weights
+from infer.references.citation import cites
+from infer.references.variational import BURDA_2016, JORDAN_1999, LI_2016_RENYI, TUCKER_2019
 
 
 def _renyi_order(alpha: ArrayLike) -> Array:
@@ -25,11 +27,14 @@ def _renyi_order(alpha: ArrayLike) -> Array:
     return jnp.asarray(alpha, jnp.zeros(()).dtype)
 
 
+@cites(JORDAN_1999)
 class ReverseKL(AbstractObjective):
     """The evidence lower bound  F = sum_k mass_k log w_k  <=  log Z.
 
-    Its maximum is the member of the family with the smallest KL(q || p). Source: Jordan et al.,
-    An introduction to variational methods for graphical models, Machine Learning 37 (1999).
+    Its maximum is the member of the family with the smallest KL(q || p).
+
+    Source: Jordan et al., An introduction to variational methods for graphical models, Machine
+    Learning 37 (1999).
     """
 
     linear: ClassVar[bool] = True
@@ -49,6 +54,7 @@ class ReverseKL(AbstractObjective):
         return mass
 
 
+@cites(LI_2016_RENYI, TUCKER_2019)
 class Renyi(AbstractObjective):
     """The variational Renyi bound  F = (1/n) log sum_k mass_k w_k^n  with n = 1 - alpha.
 
@@ -82,11 +88,16 @@ class Renyi(AbstractObjective):
         return (1 - n) * share + n * share**2
 
 
+@cites(BURDA_2016)
 def IWAE() -> Renyi:
     """The importance weighted bound  F = log (1/K) sum_k w_k  <=  log Z, a preset of `Renyi`.
 
     Tighter with every draw. Its members cover more than the lower bound's; the ordinary gradient
-    gets noisier as K grows, the one by `Path()` does not. Source: Burda, Grosse and Salakhutdinov,
-    Importance weighted autoencoders, ICLR 2016.
+    gets noisier as K grows, the one by `Path()` does not.
+
+    Returns:
+        A `Renyi` of order 0.
+
+    Source: Burda, Grosse and Salakhutdinov, Importance weighted autoencoders, ICLR 2016.
     """
     return Renyi(0.0)

@@ -13,6 +13,8 @@ from jaxtyping import Array, Float
 from infer.core.checks import check_count
 from infer.core.types import Scalar
 from infer.objectives.objective import AbstractObjective, Weights
+from infer.references.citation import cites
+from infer.references.variational import RAINFORTH_2018
 
 
 def _check_bound(owner: str, objective: Any) -> None:
@@ -23,6 +25,7 @@ def _check_bound(owner: str, objective: Any) -> None:
         )
 
 
+@cites(RAINFORTH_2018)
 class Repeated(AbstractObjective):
     """The mean of a bound over M groups of draws:  F = (1/M) sum_m F_m(log w of group m).
 
@@ -101,6 +104,7 @@ def _as_shares(weights: Any) -> Any:
     return weights if isinstance(weights, Tracer) else jnp.asarray(weights, jnp.zeros(()).dtype)
 
 
+@cites(RAINFORTH_2018)
 class Blend(AbstractObjective):
     """A weighted sum of bounds of the same draws:  F = sum_i weight_i F_i.
 

@@ -18,6 +18,17 @@ from infer.core.checks import nonnegative
 from infer.core.posterior import AbstractDistribution, Draws
 from infer.core.types import Points, PRNGKey, Scalar
 from infer.objectives.objective import AbstractObjective, Weights
+from infer.references.citation import cites
+from infer.references.variational import (
+    BORNSCHEIN_2015,
+    DIENG_2017,
+    LI_2024,
+    RICHTER_2020,
+    TUCKER_2019,
+    VAITL_2024,
+    WAN_2020,
+    WANG_2018,
+)
 
 
 def _chi_order(order: ArrayLike) -> Array:
@@ -41,6 +52,7 @@ def _as_draws(draws: ArrayLike) -> Array:
     return array
 
 
+@cites(WAN_2020)
 class FDivergence(AbstractObjective):
     """Minus any f-divergence of the posterior from q:  F = -sum_k mass_k f(w_k),  f(1) = 0.
 
@@ -56,7 +68,7 @@ class FDivergence(AbstractObjective):
         f: convex with f(1) = 0, a scalar function of w > 0 that JAX can differentiate twice; part
             of the program.
 
-    Source: Wan, Li and Hernandez-Lobato, f-divergence variational inference, NeurIPS 2020.
+    Source: Wan, Li and Hovakimyan, f-divergence variational inference, NeurIPS 2020.
     """
 
     f: Callable[[Scalar], Scalar] = eqx.field(static=True)
@@ -97,6 +109,7 @@ class FDivergence(AbstractObjective):
         return mass * w**2 * jax.vmap(jax.grad(jax.grad(self.f)))(w) * (1 - share)
 
 
+@cites(BORNSCHEIN_2015, TUCKER_2019)
 class ForwardKL(AbstractObjective):
     """Minus the divergence that covers:  F = -sum_k W_k log(W_k / mass_k),  W = softmax(log w).
 
@@ -129,6 +142,7 @@ class ForwardKL(AbstractObjective):
         return share * (1 - share)
 
 
+@cites(DIENG_2017, LI_2024)
 class CUBO(AbstractObjective):
     """Minus the chi upper bound:  F = -(1/n) log sum_k mass_k w_k^n,  n > 1.
 
@@ -171,10 +185,15 @@ class CUBO(AbstractObjective):
 
 
 def ChiSquare() -> CUBO:
-    """The forward chi^2 divergence of the posterior from q, a preset of `CUBO` of order 2."""
+    """The forward chi^2 divergence of the posterior from q, a preset of `CUBO` of order 2.
+
+    Returns:
+        A `CUBO`.
+    """
     return CUBO(2.0)
 
 
+@cites(RICHTER_2020)
 class LogVariance(AbstractObjective):
     """Minus half the variance of the log weights:  F = -sum_k (log w_k - mean)^2 / (2 (K - 1)).
 
@@ -203,6 +222,7 @@ class LogVariance(AbstractObjective):
         return mass
 
 
+@cites(WANG_2018)
 class TailAdaptive(AbstractObjective):
     """The f-divergence whose weights depend on ranks alone:  a_k = r_k / sum_j r_j.
 
@@ -232,6 +252,7 @@ class TailAdaptive(AbstractObjective):
         return r / jnp.sum(r)
 
 
+@cites(VAITL_2024)
 class MaximumLikelihood(AbstractObjective):
     """Fits q to draws of the posterior:  F = -(1/K) sum_k log w_k  at K of these draws.
 

@@ -11,6 +11,14 @@ from infer.core.checks import check_count
 from infer.core.posterior import Sampling
 from infer.core.types import Count, Scalar
 from infer.objectives.objective import AbstractObjective, Weights
+from infer.references.citation import cites
+from infer.references.variational import (
+    KINGMA_2014,
+    MNIH_2016,
+    ROEDER_2017,
+    TUCKER_2019,
+    WILLIAMS_1992,
+)
 
 MOVING = "and noise that depends on the parameters, as that of this family does,"
 TIED = "and the draws of this family depend on one another (parts, pairs, an even spread)"
@@ -70,14 +78,16 @@ class AbstractEstimator(eqx.Module):
         return self
 
 
+@cites(KINGMA_2014)
 class Reparam(AbstractEstimator):
     """The reparametrization gradient: autodiff of F through draws and density.
 
         path = g,  score = 0,  density = -g,   g = dF/dlog w
 
     For a Gaussian the density term is the exact gradient of the entropy; the noise that remains
-    does not vanish where q equals the posterior. Source: Kingma and Welling, Auto-encoding
-    variational Bayes, ICLR 2014.
+    does not vanish where q equals the posterior.
+
+    Source: Kingma and Welling, Auto-encoding variational Bayes, ICLR 2014.
     """
 
     def refusal(
@@ -107,6 +117,7 @@ class Reparam(AbstractEstimator):
         return Coefficients(g, None, -g if beta is None else -beta * g, by_mass)
 
 
+@cites(ROEDER_2017, TUCKER_2019)
 class Path(AbstractEstimator):
     """The path gradient: sticking the landing, and the doubly reparametrized gradient.
 
@@ -114,8 +125,10 @@ class Path(AbstractEstimator):
 
     Drops the mean-zero density term: the gradient is exactly zero, draw by draw, where q equals the
     posterior. For a bound that is not linear in the log weights the weights a are not dF/dlog w,
-    and draws have to be independent. Source: Roeder, Wu and Duvenaud, Sticking the landing, NeurIPS
-    2017; Tucker et al., Doubly reparameterized gradient estimators, ICLR 2019.
+    and draws have to be independent.
+
+    Source: Roeder, Wu and Duvenaud, Sticking the landing, NeurIPS 2017; Tucker et al., Doubly
+    reparameterized gradient estimators, ICLR 2019.
     """
 
     def refusal(
@@ -149,6 +162,7 @@ class Path(AbstractEstimator):
 StickTheLanding = Path
 
 
+@cites(WILLIAMS_1992, MNIH_2016)
 class Score(AbstractEstimator):
     """The score gradient, draws held fixed: no gradient of the target is asked for.
 

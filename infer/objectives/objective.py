@@ -94,6 +94,8 @@ class AbstractObjective(eqx.Module):
 class Objective(AbstractObjective):
     """An objective of your own: any differentiable function of the log weights, to be made large.
 
+        F = function(log w_1, ..., log w_K)
+
         infer.Objective(lambda log_w: jax.nn.logsumexp(log_w) - jnp.log(log_w.size))
 
     Its gradients follow from the function, see `AbstractObjective`; the draws are independent and

@@ -5,12 +5,15 @@ from typing import TypeVar
 import jax
 
 from infer.core.types import Count
+from infer.references.citation import cites
+from infer.references.variational import SHAMIR_2013
 
 AVERAGING = 8.0  # the average looks back over roughly the last tenth of the run
 
 Parameters = TypeVar("Parameters")
 
 
+@cites(SHAMIR_2013)
 def average(before: Parameters, new: Parameters, t: Count) -> Parameters:
     """Polynomial-decay averaging, weighted towards the end of the run; `t` counts from 0.
 

@@ -11,10 +11,13 @@ from jaxtyping import Array, Float
 
 from infer.core.checks import check_count, positive
 from infer.core.types import Count, Flag, Scalar
+from infer.references.citation import cites
+from infer.references.variational import MIDGLEY_2023
 
 Norms = Float[Array, " window"]
 
 
+@cites(MIDGLEY_2023)
 class MedianClip(eqx.Module):
     """Shortens gradients that are long for what is usual, and refuses those that are far too long.
 

@@ -4,8 +4,13 @@ import optax
 import optax.contrib
 
 from infer.optimizers.optimizer import Optimizer, optimizer
+from infer.references.citation import cites
+from infer.references.variational import ORABONA_2017, SHARROCK_2023
+
+cites(SHARROCK_2023, ORABONA_2017)(optax.contrib.cocob)  # what `coin` makes holds the factory
 
 
+@cites(SHARROCK_2023, ORABONA_2017)
 def coin(alpha: float = 0.0) -> Optimizer:
     """Coin betting (COCOB): steps of the right size with no learning rate to choose.
 
@@ -25,6 +30,9 @@ def coin(alpha: float = 0.0) -> Optimizer:
 
     Args:
         alpha: damping of the first steps, >= 0, in units of the largest gradient.
+
+    Returns:
+        An `Optimizer`; it stands wherever an optax transformation does.
 
     Source: Sharrock and Nemeth, Coin sampling: gradient-based Bayesian inference without learning
     rates, ICML 2023; the recursion is Orabona and Tommasi, NeurIPS 2017.

@@ -12,6 +12,11 @@ import optax
 from jax.core import Tracer
 from jaxtyping import Array
 
+from infer.references.citation import cites
+from infer.references.variational import KINGMA_2015
+
+cites(KINGMA_2015)(optax.adam)  # what `optimizer` makes holds the factory
+
 
 class Optimizer(eqx.Module):
     """An optax factory together with the hyper-parameters that it will be called with.
@@ -68,6 +73,9 @@ def optimizer(
         factory: a function that returns an optax transformation.
         hyperparameters: its arguments by name; `learning_rate` is a positive number or a
             schedule (a function of the step).
+
+    Returns:
+        An `Optimizer`; it stands wherever an optax transformation does.
 
     Raises:
         TypeError: for a name that the factory does not take, naming those that it does.

@@ -13,6 +13,8 @@ from infer.core.target import Target
 from infer.core.types import Count, Points, PRNGKey, Scalar
 from infer.kernels.pairwise import stein_force
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.references.citation import cites
+from infer.references.particles import D_ANGELO_2021
 
 Annealing = Callable[[Count], Scalar]
 
@@ -43,6 +45,9 @@ def tanh_annealing(steps: int, power: float | int = 5.0) -> Annealing:
     Args:
         steps: t from which on the weight is 1, >= 1.
         power: how late and how steeply it rises, > 0.
+
+    Returns:
+        A function of the step.
     """
     check_count("tanh_annealing", "steps", steps, 1000)
     return _Tanh(steps, power)
@@ -57,20 +62,26 @@ def cyclic_annealing(steps: int, cycles: int = 4, power: float | int = 5.0) -> A
         steps: length of all cycles together, the last included, >= cycles.
         cycles: how many, >= 2.
         power: how late and how steeply it rises, > 0.
+
+    Returns:
+        A function of the step.
     """
     check_count("cyclic_annealing", "cycles", cycles, 4, least=2)
     check_count("cyclic_annealing", "steps", steps, 1000, least=cycles)
     return _Cyclic(steps, cycles, power)
 
 
+@cites(D_ANGELO_2021)
 class AnnealedSVGD(AbstractParticleMethod):
     """SVGD whose pull towards the density is switched on slowly, so that particles find more modes.
 
         phi_i = (1/n) sum_j [ g(t) k(x_j, x_i) grad log p(x_j) + grad_{x_j} k(x_j, x_i) ]
         x <- x + optimizer(phi)
 
-    With g = 0 the particles only push one another apart; with g = 1 this is `SVGD`. In between
-    they follow the density to the power g, which is wider. Cost per step: that of `SVGD`.
+    With g = 0 the particles only push one another apart; with g = 1 this is `SVGD`. In between they
+    follow the density to the power g, which is wider.
+
+    Cost per step: that of `SVGD`.
 
     Args:
         annealing: g, a function of the step t = 0, 1, ... with values in [0, 1] that is 1 at the
@@ -95,9 +106,6 @@ class AnnealedSVGD(AbstractParticleMethod):
     annealing: Annealing = eqx.field(default_factory=lambda: tanh_annealing(1000))
     stopping: AbstractStopping | None = eqx.field(static=True, default=None)
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "D'Angelo, Fortuin. Annealed Stein variational gradient descent. AABI 2021."
-    )
 
     def __check_init__(self) -> None:
         """Refuse a rule that may stop the run before the density has its full weight."""

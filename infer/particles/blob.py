@@ -11,8 +11,11 @@ from infer.core.types import Points, PRNGKey
 from infer.kernels.pairwise import dot, over_rows, with_ones
 from infer.kernels.radial import RBF, AbstractRadialKernel
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.references.citation import cites
+from infer.references.particles import CARRILLO_2019, CHEN_2018
 
 
+@cites(CARRILLO_2019, CHEN_2018)
 class Blob(AbstractParticleMethod):
     """Moves n particles down the Kullback-Leibler divergence of their kernel density.
 
@@ -56,10 +59,6 @@ class Blob(AbstractParticleMethod):
 
     kernel: AbstractRadialKernel = eqx.field(default_factory=RBF)
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Chen, Zhang, Wang, Li, Chen. A unified particle-optimization framework for scalable "
-        "Bayesian sampling. UAI 2018."
-    )
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

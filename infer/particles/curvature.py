@@ -90,6 +90,9 @@ def fisher_metric(target: Target) -> FisherMetric:
     Args:
         target: made by `infer.from_glm`.
 
+    Returns:
+        A function of z that gives a (dim, dim) array; its data are leaves.
+
     Raises:
         ValueError: for any other target.
     """

@@ -11,8 +11,11 @@ from infer.core.types import Points, PRNGKey
 from infer.kernels.pairwise import dot, over_rows, with_ones
 from infer.kernels.radial import RBF, AbstractRadialKernel
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.references.citation import cites
+from infer.references.particles import LIU_2019
 
 
+@cites(LIU_2019)
 class GFSD(AbstractParticleMethod):
     """Moves n particles along the Wasserstein gradient flow, with a kernel density for their own.
 
@@ -45,16 +48,12 @@ class GFSD(AbstractParticleMethod):
     are better in few dimensions only: `RBF(infer.Median(0.5))` gave 0.86 for d = 2, n = 100, and
     0.20 for d = 10.
 
-    Source: Liu, Zhuo, Cheng, Zhang, Zhu and Carin, Understanding and accelerating particle-based
+    Source: Liu, Zhuo, Cheng, Zhang and Zhu, Understanding and accelerating particle-based
     variational inference, ICML 2019.
     """
 
     kernel: AbstractRadialKernel = eqx.field(default_factory=RBF)
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Liu, Zhuo, Cheng, Zhang, Zhu, Carin. Understanding and accelerating particle-based "
-        "variational inference. ICML 2019."
-    )
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

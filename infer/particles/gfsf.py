@@ -13,8 +13,11 @@ from infer.core.types import Points, PRNGKey, Scalar
 from infer.kernels.pairwise import dot, over_rows, with_ones
 from infer.kernels.radial import AbstractRadialKernel
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.references.citation import cites
+from infer.references.particles import LIU_2019
 
 
+@cites(LIU_2019)
 class GFSF(AbstractParticleMethod):
     """Moves n particles along the Wasserstein gradient flow, their own score found by parts.
 
@@ -50,16 +53,12 @@ class GFSF(AbstractParticleMethod):
     scale was at rest after 5000. A direction is as large as a score, so that a fixed learning rate
     has to be far smaller than for `SVGD`.
 
-    Source: Liu, Zhuo, Cheng, Zhang, Zhu and Carin, Understanding and accelerating particle-based
+    Source: Liu, Zhuo, Cheng, Zhang and Zhu, Understanding and accelerating particle-based
     variational inference, ICML 2019.
     """
 
     ridge: Scalar = eqx.field(converter=positive("ridge", 0.01), default=0.01)
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Liu, Zhuo, Cheng, Zhang, Zhu, Carin. Understanding and accelerating particle-based "
-        "variational inference. ICML 2019."
-    )
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

@@ -13,6 +13,8 @@ from infer.core.target import Target
 from infer.core.types import Count, Points, PRNGKey, Vector
 from infer.kernels.pairwise import stein_force
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm
+from infer.references.citation import cites
+from infer.references.particles import WANG_2018_MESSAGES, ZHUO_2018
 
 Blankets = Bool[Array, "d d"]
 PLACES = 3  # points at which second derivatives are looked at
@@ -31,6 +33,7 @@ def _as_blankets(value: Any) -> Blankets | None:
     return jnp.asarray(value)
 
 
+@cites(ZHUO_2018, WANG_2018_MESSAGES)
 class GraphicalSVGD(AbstractParticleMethod):
     """SVGD by message passing: the kernel of a coordinate sees its Markov blanket only.
 
@@ -68,10 +71,6 @@ class GraphicalSVGD(AbstractParticleMethod):
 
     blankets: Blankets | None = eqx.field(converter=_as_blankets, default=None)
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Zhuo, Liu, Shi, Zhu, Chen, Zhang. Message passing Stein variational gradient descent. "
-        "ICML 2018."
-    )
 
     def remember(self, key: PRNGKey, target: Target, x: Points) -> Blankets:
         """The blankets, found where they are not given."""
@@ -114,6 +113,9 @@ def markov_blankets(target: Target, *, key: int | PRNGKey = 0) -> Blankets:
     Args:
         target: any target; its log density twice differentiable.
         key: for the points, Normal around `target.initial`.
+
+    Returns:
+        An array of Booleans, symmetric.
 
     Cost: 3 dim Hessian-vector products; memory dim^2.
     """

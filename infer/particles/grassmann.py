@@ -14,12 +14,15 @@ from infer.kernels.pairwise import dot, stein_force
 from infer.kernels.radial import AbstractRadialKernel
 from infer.particles.ksdd import stein_energy
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm
+from infer.references.citation import cites
+from infer.references.particles import LIU_2022
 
 Frame = Float[Array, "d m"]  # orthonormal columns
 Frames = Float[Array, "b d m"]
 HOTTEST = 1e6
 
 
+@cites(LIU_2022)
 class GrassmannSVGD(AbstractParticleMethod):
     """Moves n particles by Stein forces within b subspaces of m dimensions, which turn.
 
@@ -67,9 +70,6 @@ class GrassmannSVGD(AbstractParticleMethod):
     subspaces: int | None = eqx.field(static=True, default=None)
     turn: Scalar = eqx.field(converter=positive("turn", 0.1), default=0.1)
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Liu, Zhu, Ton, Wynne, Duncan. Grassmann Stein variational gradient descent. AISTATS 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse subspaces without dimensions."""

@@ -16,12 +16,15 @@ from infer.kernels.radial import AbstractRadialKernel
 from infer.optimizers.optimizer import Optimizer, optimizer
 from infer.particles.energy import downhill
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.references.citation import cites
+from infer.references.particles import KORBA_2021
 
 
 def _line_search() -> Optimizer:
     return optimizer(optax.lbfgs)
 
 
+@cites(KORBA_2021)
 class KSDD(AbstractParticleMethod):
     """Moves n particles downhill on their squared kernel Stein discrepancy from the posterior.
 
@@ -70,9 +73,6 @@ class KSDD(AbstractParticleMethod):
     )
     exact_target: ClassVar[bool] = True
     default_steps: ClassVar[int] = 1_000
-    source: ClassVar[str] = (
-        "Korba, Aubin-Frankowski, Majewski, Ablin. Kernel Stein discrepancy descent. ICML 2021."
-    )
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

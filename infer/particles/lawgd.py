@@ -19,6 +19,8 @@ from infer.optimizers.optimizer import Optimizer, optimizer
 from infer.particles.energy import downhill
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm
 from infer.particles.spectrum import Spectrum, find_box, spectrum
+from infer.references.citation import cites
+from infer.references.particles import CHEWI_2020
 
 CELLS = {1: 128, 2: 32}  # per axis, for targets of one and two coordinates
 MODES = {1: 50, 2: 400}
@@ -43,6 +45,7 @@ def _as_box(value: Any) -> tuple[Array, Array] | None:
     return low, high
 
 
+@cites(CHEWI_2020)
 class LAWGD(AbstractParticleMethod):
     """Laplacian adjusted Wasserstein gradient descent, in one or two dimensions.
 
@@ -61,8 +64,8 @@ class LAWGD(AbstractParticleMethod):
     A reference for small problems: the eigenfunctions come from a grid, which no more than two
     dimensions allow. The score is not looked at again after that.
 
-    Cost: at the start an eigenproblem with cells^d unknowns (0.4 s for 1024 on two cores); per
-    step, or evaluation of E, 8 n cells^d flops and the product with cells^d x modes numbers.
+    Cost per evaluation of E: 8 n cells^d flops and the product with cells^d x modes numbers; at the
+    start an eigenproblem with cells^d unknowns (0.4 s for 1024 on two cores).
 
     Args:
         n_particles: number of particles n, >= 1.
@@ -71,11 +74,12 @@ class LAWGD(AbstractParticleMethod):
         modes: eigenfunctions, >= 1; by default 50 for one coordinate and 400 for two. Few see
             coarse features only: particles then are less regular, and wider.
         cells: cells of the grid per axis, >= 8; by default 128 and 32.
+        kernel: to be left as it is: this method makes its own from the target.
         optimizer: any optax transformation; by default L-BFGS, `infer.optimizer(optax.lbfgs)`.
             `coin()` does as well, see the documentation of particles.
         init_scale, start, stopping: as in `infer.SVGD`; the default rule looks from step 200 on.
 
-    Limits: one or two unconstrained coordinates, exact rows. It takes no kernel. What is more than
+    Limits: one or two unconstrained coordinates, exact rows. What is more than
     8 nats deep is no part of the posterior; a mode that the box cannot see from the start neither.
     Standard deviations for N(0, I), where 1 is right:
 
@@ -102,10 +106,6 @@ class LAWGD(AbstractParticleMethod):
     exact_target: ClassVar[bool] = True
     most_dims: ClassVar[int | None] = max(CELLS)
     default_steps: ClassVar[int] = 1_000
-    source: ClassVar[str] = (
-        "Chewi, Le Gouic, Lu, Maunu, Rigollet. SVGD as a kernelized Wasserstein gradient flow of "
-        "the chi-squared divergence. NeurIPS 2020."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

@@ -20,8 +20,11 @@ from infer.particles.curvature import (
     second_derivatives,
 )
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.references.citation import cites
+from infer.references.particles import WANG_2019
 
 
+@cites(WANG_2019)
 class MatrixSVGD(AbstractParticleMethod):
     """Stein variational gradient descent with the matrix kernel Q^-1 k(x, y).
 
@@ -68,10 +71,6 @@ class MatrixSVGD(AbstractParticleMethod):
     )
     metric: MetricFunction | None = None
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Wang, Tang, Bajaj, Liu. Stein variational gradient descent with matrix-valued kernels. "
-        "NeurIPS 2019."
-    )
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

@@ -14,8 +14,11 @@ from infer.kernels.radial import AbstractRadialKernel
 from infer.kernels.riesz import Riesz
 from infer.particles.energy import downhill
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm
+from infer.references.citation import cites
+from infer.references.particles import LI_2023
 
 
+@cites(LI_2023)
 class MIED(AbstractParticleMethod):
     """Moves n particles downhill on an interaction energy that repels them where p is small.
 
@@ -62,10 +65,6 @@ class MIED(AbstractParticleMethod):
 
     kernel: AbstractRadialKernel = eqx.field(default_factory=Riesz)
     exact_target: ClassVar[bool] = True
-    source: ClassVar[str] = (
-        "Li, Liu, Korba, Yurochkin, Solomon. Sampling with mollified interaction energy descent. "
-        "ICLR 2023."
-    )
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

@@ -24,11 +24,14 @@ from infer.particles.curvature import (
     second_derivatives,
 )
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm
+from infer.references.citation import cites
+from infer.references.particles import WANG_2019
 
 Each = Float[Array, " n"]
 Shares = Float[Array, "n n"]  # of every place (column) at every particle (row)
 
 
+@cites(WANG_2019)
 class MixtureSVGD(AbstractParticleMethod):
     """Stein variational gradient descent with a matrix kernel for every part of the posterior.
 
@@ -77,10 +80,6 @@ class MixtureSVGD(AbstractParticleMethod):
     local: Scalar = eqx.field(converter=fraction("local", 0.5), default=0.5)
     metric: MetricFunction | None = None
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Wang, Tang, Bajaj, Liu. Stein variational gradient descent with matrix-valued kernels. "
-        "NeurIPS 2019."
-    )
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

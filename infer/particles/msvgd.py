@@ -12,10 +12,13 @@ from infer.core.types import Points, PRNGKey, Vector
 from infer.kernels.pairwise import dot, over_rows
 from infer.kernels.radial import AbstractRadialKernel
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm
+from infer.references.citation import cites
+from infer.references.particles import SHI_2022
 
 ENTRIES = 2**22  # numbers held at once where every pair needs a product with a Jacobian
 
 
+@cites(SHI_2022)
 class MSVGD(AbstractParticleMethod):
     """Mirrored Stein variational gradient descent, for parameters on simplices, boxes, orthants.
 
@@ -44,7 +47,6 @@ class MSVGD(AbstractParticleMethod):
     """
 
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = "Shi, Liu, Mackey. Sampling with mirrored Stein operators. ICLR 2022."
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

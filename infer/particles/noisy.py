@@ -12,10 +12,14 @@ from infer.core.target import Target
 from infer.core.types import Points, PRNGKey, Scalar
 from infer.kernels.pairwise import dot, kernel_matrix, stein_force
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.references.citation import cites
+from infer.references.particles import GALLEGO_2018, PRISER_2025
 
-AS_IT_IS = optax.scale(-1.0)  # an optimizer is given -phi, and here phi is the whole move
+# An optimizer is given -phi, and here phi is the whole move; there is nothing to cite for that.
+AS_IT_IS = cites()(optax.scale(-1.0))
 
 
+@cites(GALLEGO_2018, PRISER_2025)
 class NoisySVGD(AbstractParticleMethod):
     """SVGD with noise as correlated as its forces, so that n particles are n draws in the end.
 
@@ -50,7 +54,7 @@ class NoisySVGD(AbstractParticleMethod):
     by the median rule moves with the particles, which the theory does not cover. A minibatch adds
     noise that nothing corrects but a small step.
 
-    Source: Gallego and Insua, Stochastic gradient MCMC with repulsive forces, 2018; Priser,
+    Source: Gallego and Rios Insua, Stochastic gradient MCMC with repulsive forces, 2018; Priser,
     Bianchi and Salim, Long-time asymptotics of noisy SVGD outside the population limit, ICLR 2025.
     """
 
@@ -59,10 +63,6 @@ class NoisySVGD(AbstractParticleMethod):
     )
     step_size: Scalar = eqx.field(converter=positive("step_size", 0.2), default=0.2)
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Priser, Bianchi, Salim. Long-time asymptotics of noisy SVGD outside the population limit. "
-        "ICLR 2025."
-    )
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

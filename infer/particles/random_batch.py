@@ -11,8 +11,11 @@ from infer.core.target import Target
 from infer.core.types import Points, PRNGKey
 from infer.kernels.pairwise import stein_force
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.references.citation import cites
+from infer.references.particles import LI_2020
 
 
+@cites(LI_2020)
 class RandomBatchSVGD(AbstractParticleMethod):
     """SVGD for many particles: each step deals them into groups, and only groups interact.
 
@@ -40,17 +43,12 @@ class RandomBatchSVGD(AbstractParticleMethod):
              d = 10      0.93    0.90  0.90
              d = 20      0.87    0.84  0.84
 
-    Source: Li, Liu, Liu and Lu, A stochastic version of Stein variational gradient descent for
+    Source: Li, Li, Liu, Liu and Lu, A stochastic version of Stein variational gradient descent for
     efficient sampling, Communications in Applied Mathematics and Computational Science 15, 2020.
     """
 
     group: int = eqx.field(static=True, default=10)
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Li, Liu, Liu, Lu. A stochastic version of Stein variational gradient descent for "
-        "efficient sampling. Communications in Applied Mathematics and Computational Science "
-        "15(1), 2020."
-    )
 
     def __check_init__(self) -> None:
         """Refuse groups that leave a particle over, and particles alone in theirs."""

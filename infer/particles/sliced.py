@@ -14,10 +14,13 @@ from infer.kernels.pairwise import dot, stein_force
 from infer.kernels.radial import AbstractRadialKernel
 from infer.optimizers.optimizer import Optimizer, advance, check_optimizer, first_state, optimizer
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm
+from infer.references.citation import cites
+from infer.references.particles import GONG_2021
 
 Slices = Float[Array, "d d"]  # one slice per row
 
 
+@cites(GONG_2021)
 class SlicedSVGD(AbstractParticleMethod):
     """Moves every coordinate by a Stein force whose kernel sees the particles along one slice.
 
@@ -59,9 +62,6 @@ class SlicedSVGD(AbstractParticleMethod):
         default_factory=lambda: optimizer(optax.adam, learning_rate=0.1, b1=0.5, b2=0.9)
     )
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Gong, Li, Hernandez-Lobato. Sliced kernelized Stein discrepancy. ICLR 2021."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what cannot turn slices."""

@@ -6,8 +6,11 @@ from infer.core.target import Target
 from infer.core.types import Points, PRNGKey
 from infer.kernels.pairwise import stein_force
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.references.citation import cites
+from infer.references.particles import LIU_2016
 
 
+@cites(LIU_2016)
 class SVGD(AbstractParticleMethod):
     """Moves n particles along the kernelized gradient flow of the Kullback-Leibler divergence.
 
@@ -15,8 +18,10 @@ class SVGD(AbstractParticleMethod):
         x <- x + optimizer(phi)
 
     The first term pulls towards high density, the second pushes particles apart. Deterministic
-    after the start. Cost per step: n gradients, evaluated at once, and 6 n^2 d flops (4 n^2 d with
-    `RBF()`); memory O(n d) plus a tile of the kernel matrix.
+    after the start.
+
+    Cost per step: n gradients, evaluated at once, and 6 n^2 d flops (4 n^2 d with `RBF()`); memory
+    O(n d) plus a tile of the kernel matrix.
 
     Args:
         n_particles: number of particles n, >= 1; one particle climbs to a mode.
@@ -55,10 +60,6 @@ class SVGD(AbstractParticleMethod):
     """
 
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = (
-        "Liu, Wang. Stein variational gradient descent: a general purpose Bayesian inference "
-        "algorithm. NeurIPS 2016."
-    )
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

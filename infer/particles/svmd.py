@@ -17,8 +17,11 @@ from infer.kernels.radial import AbstractRadialKernel
 from infer.optimizers.optimizer import Optimizer, optimizer
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm
 from infer.particles.msvgd import mirrored_force
+from infer.references.citation import cites
+from infer.references.particles import SHI_2022
 
 
+@cites(SHI_2022)
 class SVMD(AbstractParticleMethod):
     """Stein variational mirror descent: mirrored SVGD, preconditioned by the mirror potential.
 
@@ -56,7 +59,6 @@ class SVMD(AbstractParticleMethod):
     )
     keep: Scalar = eqx.field(converter=fraction("keep", 0.98), default=0.98)
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = "Shi, Liu, Mackey. Sampling with mirrored Stein operators. ICLR 2022."
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

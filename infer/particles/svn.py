@@ -22,8 +22,11 @@ from infer.particles.curvature import (
     second_derivatives,
 )
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
+from infer.references.citation import cites
+from infer.references.particles import DETOMMASO_2018
 
 
+@cites(DETOMMASO_2018)
 class SVN(AbstractParticleMethod):
     """Stein variational Newton, with the block diagonal of its Hessian.
 
@@ -66,10 +69,6 @@ class SVN(AbstractParticleMethod):
     )
     metric: MetricFunction | None = None
     exact_target: ClassVar[bool] = True
-    source: ClassVar[str] = (
-        "Detommaso, Cui, Spantini, Marzouk, Scheichl. A Stein variational Newton method. "
-        "NeurIPS 2018."
-    )
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

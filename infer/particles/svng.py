@@ -26,8 +26,11 @@ from infer.particles.curvature import (
 )
 from infer.particles.method import AbstractParticleMethod, Direction, Swarm, settled_kernel
 from infer.particles.svmd import kernel_root
+from infer.references.citation import cites
+from infer.references.particles import SHI_2022
 
 
+@cites(SHI_2022)
 class SVNG(AbstractParticleMethod):
     """Stein variational natural gradient: the particles move in the geometry of a metric G(z).
 
@@ -66,7 +69,6 @@ class SVNG(AbstractParticleMethod):
     metric: MetricFunction | None = None
     keep: Scalar = eqx.field(converter=fraction("keep", 0.98), default=0.98)
     exact_target: ClassVar[bool] = False
-    source: ClassVar[str] = "Shi, Liu, Mackey. Sampling with mirrored Stein operators. ICLR 2022."
 
     def direction(
         self, key: PRNGKey, target: Target, x: Points, score: Points, swarm: Swarm

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 
 from infer.core.checks import nonnegative
 from infer.core.types import PRNGKey, Scalar
+from infer.references.citation import cites
+from infer.references.rows import RIVERA_2024
 from infer.regularizers.kl import diagonal_kl
 from infer.regularizers.regularizer import (
     AbstractRegularizer,
@@ -15,6 +17,7 @@ from infer.regularizers.regularizer import (
 )
 
 
+@cites(RIVERA_2024)
 class AggregateGaussianKL(AbstractRegularizer):
     """Divergence of the Gaussian of all posteriors together from the prior, with a barrier.
 

@@ -8,6 +8,9 @@ from jaxtyping import Array, Float
 from infer.core.checks import nonnegative, optional_nonnegative
 from infer.core.linalg import Covariance
 from infer.core.types import PRNGKey, Scalar, Vector
+from infer.references.citation import cites
+from infer.references.flows import KINGMA_2016
+from infer.references.rows import HIGGINS_2017
 from infer.regularizers.regularizer import (
     AbstractRegularizer,
     Batch,
@@ -19,6 +22,7 @@ from infer.regularizers.regularizer import (
 )
 
 
+@cites(KINGMA_2016, HIGGINS_2017)
 class KL(AbstractRegularizer):
     """Mean divergence of Gaussian posteriors from a Gaussian prior, per row, with free bits.
 

@@ -11,6 +11,9 @@ from jaxtyping import Array, Float
 
 from infer.core.checks import nonnegative, positive
 from infer.core.types import Points, PRNGKey, Scalar
+from infer.references.citation import cites
+from infer.references.judging import GRETTON_2012
+from infer.references.rows import TOLSTIKHIN_2018, ZHAO_2019
 from infer.regularizers.regularizer import AbstractRegularizer, Batch
 
 IMQ_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -58,13 +61,14 @@ class RBFMixture(AbstractMixtureKernel):
         return jnp.exp(-u)
 
 
+@cites(TOLSTIKHIN_2018)
 class IMQMixture(AbstractMixtureKernel):
     """Inverse multiquadrics: mean_s C / (C + r) with C = 2 d s^2, whose tails still pull.
 
     Args:
         scales: s > 0, one or several.
 
-    Source: Tolstikhin, Bousquet, Gelly and Schoelkopf, Wasserstein auto-encoders, ICLR 2018.
+    Source: Tolstikhin, Bousquet, Gelly and Scholkopf, Wasserstein auto-encoders, ICLR 2018.
     """
 
     scales: Float[Array, " s"] = eqx.field(converter=_scales, default=IMQ_SCALES)
@@ -74,6 +78,7 @@ class IMQMixture(AbstractMixtureKernel):
         return 1 / (1 + u)
 
 
+@cites(ZHAO_2019, TOLSTIKHIN_2018, GRETTON_2012)
 class MMD(AbstractRegularizer):
     """Squared maximum mean discrepancy between the aggregate posterior and the prior, unbiased.
 

@@ -8,9 +8,12 @@ from jaxtyping import Array
 from infer.core.checks import nonnegative
 from infer.core.data import Rows
 from infer.core.types import PRNGKey, Scalar
+from infer.references.citation import cites
+from infer.references.rows import HINTON_1995
 from infer.regularizers.regularizer import AbstractRegularizer, Batch
 
 
+@cites(HINTON_1995)
 class Sleep(AbstractRegularizer):
     """Minus the mean log density that the encoder gives to the causes of dreamt rows.
 

@@ -6,9 +6,12 @@ import jax.numpy as jnp
 
 from infer.core.checks import check_count, nonnegative
 from infer.core.types import PRNGKey, Scalar
+from infer.references.citation import cites
+from infer.references.rows import KOLOURI_2019
 from infer.regularizers.regularizer import AbstractRegularizer, Batch
 
 
+@cites(KOLOURI_2019)
 class SlicedWasserstein(AbstractRegularizer):
     """Squared sliced 2-Wasserstein distance between the latent draws and as many of the prior.
 

@@ -7,6 +7,8 @@ from jax.scipy.special import logsumexp
 from infer.core.checks import nonnegative
 from infer.core.linalg import LOG_2PI
 from infer.core.types import PRNGKey, Scalar
+from infer.references.citation import cites
+from infer.references.rows import CHEN_2018_CORRELATION
 from infer.regularizers.regularizer import (
     AbstractRegularizer,
     Batch,
@@ -15,6 +17,7 @@ from infer.regularizers.regularizer import (
 )
 
 
+@cites(CHEN_2018_CORRELATION)
 class TotalCorrelation(AbstractRegularizer):
     """Total correlation of the aggregate posterior, KL( q(z) || prod_j q(z_j) ), from a minibatch.
 

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 from infer.core.checks import nonnegative
 from infer.core.linalg import Covariance
 from infer.core.types import PRNGKey, Scalar
+from infer.references.citation import cites
+from infer.references.rows import DOWSON_1982, JANJOS_2023
 from infer.regularizers.regularizer import (
     AbstractRegularizer,
     Batch,
@@ -17,10 +19,11 @@ from infer.regularizers.regularizer import (
 )
 
 
+@cites(JANJOS_2023, DOWSON_1982)
 class W2ToPrior(AbstractRegularizer):
     """Mean squared 2-Wasserstein distance of Gaussian posteriors from a Gaussian prior, per row.
 
-        (1/B) sum_b [ |mean_b - mean_p|^2 + |L_b|_F^2 + |C|_F^2 - 2 |L_b^T C|_* ]
+        r = (1/B) sum_b [ |mean_b - mean_p|^2 + |L_b|_F^2 + |C|_F^2 - 2 |L_b^T C|_* ]
 
     for roots L L^T of the covariances of the posteriors and C C^T of that of the prior; |.|_* is
     the sum of the singular values. With a prior N(0, I) and diagonal posteriors this is
@@ -35,7 +38,7 @@ class W2ToPrior(AbstractRegularizer):
     Raises:
         TypeError: where posteriors or prior are not Gaussian.
 
-    Source: Janjos, Rosenbaum, Dolgov and Zoellner, Unscented autoencoder, ICML 2023; Dowson and
+    Source: Janjos, Rosenbaum, Dolgov and Zollner, Unscented autoencoder, ICML 2023; Dowson and
     Landau, The Frechet distance between multivariate normal distributions, JMVA 12, 1982.
     """
 

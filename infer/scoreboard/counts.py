@@ -63,8 +63,7 @@ def bounds(k: int, n: int, level: float = 0.95) -> tuple[float, float]:
         n: independent trials.
         level: of each bound, in (0, 1).
 
-    References:
-        Clopper and Pearson (1934), Biometrika 26.
+    Source: Clopper and Pearson (1934), Biometrika 26.
     """
     if not 0 <= k <= n or not 0 < level < 1:
         raise ValueError(f"bounds needs 0 <= k <= n and 0 < level < 1, got {k}, {n} and {level}.")

@@ -17,6 +17,8 @@ from infer.core.target import Target
 from infer.core.types import Count, Points, PRNGKey, Scalar
 from infer.families.gaussian import DiagonalGaussian
 from infer.optimizers.optimizer import Optimizer, advance, check_optimizer, first_state, optimizer
+from infer.references.citation import cites
+from infer.references.particles import FAN_2022
 from infer.transport.networks import (
     Frame,
     Perceptron,
@@ -53,6 +55,7 @@ class _State(eqx.Module):
     updates: Count
 
 
+@cites(FAN_2022)
 class WassersteinFlow(AbstractApproximator):
     """Follows the Wasserstein gradient flow of KL(P || p) by maps learned one after another.
 
@@ -138,9 +141,6 @@ class WassersteinFlow(AbstractApproximator):
     particles: ClassVar[bool] = False
     generates: ClassVar[bool] = True
     default_steps: ClassVar[int] = 4_000
-    source: ClassVar[str] = (
-        "Fan, Zhang, Taghvaei, Chen. Variational Wasserstein gradient flow. ICML 2022."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""

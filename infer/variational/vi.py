@@ -24,6 +24,8 @@ from infer.objectives.objective import AbstractObjective
 from infer.optimizers.averaging import average
 from infer.optimizers.clipping import MedianClip
 from infer.optimizers.optimizer import Optimizer, check_optimizer, optimizer
+from infer.references.citation import cites
+from infer.references.variational import KUCUKELBIR_2017, SHAMIR_2013
 from infer.variational.best import Contest
 
 
@@ -38,18 +40,18 @@ class _State(eqx.Module):
     contest: Contest | None
 
 
+@cites(KUCUKELBIR_2017, SHAMIR_2013)
 class VI(AbstractApproximator):
     """Fits a family of distributions q_phi by stochastic gradient ascent on an objective.
 
         phi_t = phi_{t-1} + optimizer(gradient of F at phi_{t-1} from n_samples draws of q)
         average_t = average_{t-1} + (9 / (t + 8)) (phi_t - average_{t-1})
 
-    The posterior is the average of the parameters, weighted towards the end of the run
-    (polynomial-decay averaging, Shamir and Zhang, ICML 2013), so that a constant step size leaves
-    no noise to speak of. Cost per step: `n_samples` gradients of the target.
+    The posterior is the average of the parameters, weighted towards the end of the run (polynomial-
+    decay averaging), so that a constant step size leaves no noise to speak of.
 
-    A Gaussian family cannot follow skewed, heavy-tailed, funnel-shaped or multimodal posteriors;
-    the verdict of the result says so where it happens.
+    Cost per step: `n_samples` gradients of the target and as many draws and densities of q: O(d) of
+    mean field, O(d^2) of a full covariance, O(d r) of rank r.
 
     Args:
         family: shape of q: `FullRank()`, `MeanField()`, `LowRank()`, `StudentT()`, `Mixture()`,
@@ -77,7 +79,11 @@ class VI(AbstractApproximator):
             step. None: the last average.
         stopping: a `LossSettled` rule, or None to take every step.
 
-    Source: Kucukelbir et al., Automatic differentiation variational inference, JMLR 18 (2017).
+    Limits: a Gaussian family cannot follow skewed, heavy-tailed, funnel-shaped or multimodal
+    posteriors; the verdict of the result says so where it happens.
+
+    Source: Kucukelbir et al., Automatic differentiation variational inference, JMLR 18 (2017); the
+    average: Shamir and Zhang, ICML 2013.
     """
 
     family: AbstractFamily = eqx.field(default_factory=FullRank)
@@ -95,10 +101,6 @@ class VI(AbstractApproximator):
     particles: ClassVar[bool] = False
     spreads_samples: ClassVar[bool] = True
     default_steps: ClassVar[int] = 20_000
-    source: ClassVar[str] = (
-        "Kucukelbir, Tran, Ranganath, Gelman, Blei. Automatic differentiation variational "
-        "inference. JMLR 18(14), 2017."
-    )
 
     def __check_init__(self) -> None:
         """Refuse what could only fail later."""
@@ -223,11 +225,17 @@ class VI(AbstractApproximator):
         return [(self.family, estimator)]
 
 
+@cites(KUCUKELBIR_2017)
 def ADVI(full_rank: bool = False, **settings: Any) -> VI:
     """Automatic differentiation variational inference as Stan has it: a preset of `VI`.
 
     Args:
         full_rank: full covariance instead of a diagonal one.
         settings: any argument of `VI`.
+
+    Returns:
+        A `VI`.
+
+    Source: Kucukelbir et al., Automatic differentiation variational inference, JMLR 18 (2017).
     """
     return VI(family=FullRank() if full_rank else MeanField(), **settings)

@@ -1,0 +1,1 @@
+"""The works that the library stands on, and who names them."""
