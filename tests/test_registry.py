@@ -37,9 +37,15 @@ def tables(text):
 
 
 def methods(text):
-    """Algorithms in the first cells of tables of methods."""
-    rows = [row for table in tables(text) if table[0][0].strip("| ") == "method" for row in table]
-    return named("\n".join(row[0] for row in rows))
+    """Algorithms in the columns of tables that are headed `method` or `methods`."""
+    cells = [
+        row[i]
+        for table in tables(text)
+        for i, head in enumerate(table[0])
+        if head.strip("| ") in ("method", "methods")
+        for row in table
+    ]
+    return named("\n".join(cells))
 
 
 def test_the_readers_read():
@@ -52,6 +58,7 @@ def test_the_readers_read():
         ["`NUTS()`, `infer.VI(infer.LowRank())`", "`ULA`"],
     ]
     assert methods(page.replace("method", "family")) == set()
+    assert methods(page.replace("for", "methods")) == {"NUTS", "VI", "ULA"}
 
 
 def test_the_guide_says_of_every_algorithm_what_it_asks_costs_keeps_and_cannot_do():
