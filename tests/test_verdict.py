@@ -6,13 +6,14 @@ import numpy as np
 import optax
 import pytest
 from marks import slow
+from scipy import stats
 
 import infer
 from infer.core.support import positive
 from infer.external.walkers import Walkers
 from infer.mode_search import excursion, mode_search
 from infer.modes import climb, weigh
-from infer.verdict import rare_parts
+from infer.verdict import by_weights, rare_parts
 
 SLOW = pytest.mark.slow
 
@@ -115,6 +116,27 @@ def test_a_gaussian_on_a_banana(precision):
     result = fit(banana, infer.VI(), steps=6000)
     assert result.verdict.status in ("suspect", "failed")
     assert "its shape is not the posterior's" in str(result.verdict)
+
+
+@pytest.mark.parametrize("key", range(4))
+def test_a_small_gap_is_not_believed_where_the_weights_cannot_be_averaged(key):
+    """N(0, s^2) beside a Cauchy distribution; the true gap by quadrature."""
+    s, p, grid = 0.8, stats.cauchy(0, 0.5), np.linspace(-10, 10, 20_001)
+    q = stats.norm(0, s)
+    true = np.trapezoid(q.pdf(grid) * (q.logpdf(grid) - p.logpdf(grid)), grid)
+    x = s * np.random.default_rng(key).normal(size=10_000)
+    evidence = {e.name: e for e in by_weights(p.logpdf(x) - q.logpdf(x), 2)}
+    seen = evidence["KL gap"]
+    assert seen.value < 0.1 < 0.18 < true  # as it is, it would pass
+    assert evidence["k-hat"].value > 0.7 and seen.status == "suspect"
+    assert "heavier tails" in seen.meaning
+
+
+@pytest.mark.parametrize("dof, s", [(100, 1.01), (30, 1.0), (10, 1.05)])
+def test_tails_that_hardly_matter_do_not_make_a_gap_suspect(dof, s):
+    x = s * np.random.default_rng(0).normal(size=(10_000, 2))
+    log_w = np.sum(stats.t(dof).logpdf(x) - stats.norm(0, s).logpdf(x), axis=1)
+    assert {e.name: e.status for e in by_weights(log_w, 2)}["KL gap"] == "ok"
 
 
 def test_few_particles_in_many_dimensions(precision):
