@@ -247,7 +247,11 @@ def _gradient_line(target: Target, z: Vector, look: Look, key: PRNGKey) -> Check
 
 def _pointwise_line(look: Look) -> CheckLine:
     if not look.pointwise:
-        return CheckLine("pointwise likelihood", None, "nothing is observed, or the density is not split into rows")
+        return CheckLine(
+            "pointwise likelihood",
+            None,
+            "nothing is observed, or the density is not split into rows",
+        )
     bad = []
     for name, values in look.pointwise.items():
         total, term = float(jnp.sum(values)), float(look.terms[name])
