@@ -9,6 +9,7 @@ from marks import slow
 from scipy import stats
 
 import infer
+from infer.core.evidence import Evidence, Verdict
 from infer.core.support import positive
 from infer.external.walkers import Walkers
 from infer.mode_search import excursion, mode_search
@@ -54,6 +55,18 @@ def assert_not_ok(result, status, *words):
     assert result.verdict.status == status, result.verdict
     for word in words:
         assert word in str(result.verdict), result.verdict
+
+
+def test_a_printed_reason_has_its_name():
+    seen = (
+        Evidence("mild", 1.0, "", "suspect", "somewhat wrong"),
+        Evidence("fine", 1.0, "", "ok", "right"),
+        Evidence("bad", 1.0, "", "failed", "wrong"),
+    )
+    lines = str(Verdict(seen, "the moon")).splitlines()
+    assert lines[0] == "verdict: failed"
+    assert lines[1:3] == ["  failed, bad: wrong", "  suspect, mild: somewhat wrong"]
+    assert lines[3:] == ["  not looked for: the moon"]
 
 
 # Wrong fits -----------------------------------------------------------------------------------
