@@ -203,7 +203,10 @@ def _chain_hint(algorithm: AbstractSampler, stats: dict[str, np.ndarray]) -> str
             f"or use infer.{'MYMALA' if algorithm.proximal else 'MALA'}()"
         )
     if "diverging" in stats and np.any(stats["diverging"]):
-        return f"{int(np.sum(stats['diverging']))} transitions diverged: reparametrize the model"
+        count, n = int(np.sum(stats["diverging"])), stats["diverging"].size
+        return (
+            f"{count} of {n} transitions diverged: reparametrize the model or lower the step size"
+        )
     rate = float(np.mean(stats["acceptance_rate"])) if "acceptance_rate" in stats else 1.0
     if rate < 0.1:
         return f"Almost every proposal was refused (acceptance {rate:.2g}): a smaller step size"

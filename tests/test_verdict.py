@@ -12,6 +12,7 @@ import infer
 from infer.core.evidence import Evidence, Verdict
 from infer.core.support import positive
 from infer.external.walkers import Walkers
+from infer.judgement import _chain_hint
 from infer.mode_search import excursion, mode_search
 from infer.modes import climb, weigh
 from infer.verdict import by_weights, rare_parts
@@ -250,6 +251,14 @@ def test_the_verdict_is_printed_unless_it_is_ok(capsys):
     assert "SVGD verdict: suspect" in capsys.readouterr().err
     fit(gaussian(np.eye(2)), infer.SVGD(n_particles=50), steps=2000)
     assert capsys.readouterr().err == ""
+
+
+def test_one_divergence_is_told_with_the_number_of_transitions():
+    diverging = np.zeros((50, 4), bool)
+    diverging[3, 1] = True
+    hint = _chain_hint(infer.NUTS(), {"diverging": diverging})
+    assert hint.startswith("1 of 200 transitions diverged: ")
+    assert "diverged" not in _chain_hint(infer.NUTS(), {"diverging": diverging & False})
 
 
 def test_restarts_that_disagree():
