@@ -97,7 +97,7 @@ def main() -> None:
     figure.text(0.5, 0.02, text, ha="center", va="bottom", family="monospace", fontsize=9)
     figure.tight_layout(rect=(0, 0.09, 1, 1))
     out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out / "failure_and_repair.png", dpi=110)
+    figure.savefig(out / "failure_and_repair.png", dpi=90)
     plt.close(figure)
     print("saved", out / "failure_and_repair.png")
 

@@ -112,7 +112,7 @@ def main() -> None:
         ax.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     out.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out / "flow_vi.png", dpi=110)
+    figure.savefig(out / "flow_vi.png", dpi=100)
     plt.close(figure)
     print("saved", out / "flow_vi.png")
 
