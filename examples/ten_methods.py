@@ -86,7 +86,7 @@ def main() -> None:
         print(f"{name:20} {result.verdict.status:8} {error:32.2f} {ratio:>22}")
     figure = infer.plot_comparison(results)
     figure.set_size_inches(10, 4.5)
-    figure.savefig(out / "ten_methods.png", dpi=110)
+    figure.savefig(out / "ten_methods.png", dpi=90)
     plt.close(figure)
     print("saved", out / "ten_methods.png")
 

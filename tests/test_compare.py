@@ -200,7 +200,6 @@ def test_no_two_lines_of_many_results_are_alike():
     figure = marginals({n: {"x": x} for n in names}, dict.fromkeys(names, "ok"), 1)
     lines = figure.axes[0].get_lines()
     assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(names)
-    figure.draw_without_rendering()
     pyplot.close(figure)
 
 
