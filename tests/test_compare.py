@@ -194,6 +194,15 @@ def test_densities_integrate_to_what_is_inside_the_axes(left):
     pyplot.close(figure)
 
 
+def test_no_two_lines_of_many_results_are_alike():
+    x = np.random.default_rng(0).normal(size=(1, 50))
+    names = [f"fit {i}" for i in range(35)]
+    figure = marginals({n: {"x": x} for n in names}, dict.fromkeys(names, "ok"), 1)
+    lines = figure.axes[0].get_lines()
+    assert len({(line.get_color(), line.get_marker()) for line in lines}) == len(names)
+    pyplot.close(figure)
+
+
 def test_without_matplotlib_it_says_what_to_install(results, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ImportError, match=r"pip install 'infer-jax\[plot\]'"):

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#E69F00")
 _STYLES = {"ok": "-", "suspect": "-.", "failed": "--"}
+_MARKERS = ("", "o", "^", "s", "x")  # one per round of colors: no two of 35 lines are alike
 _COLUMNS = 4
 _BINS = 512
 
@@ -52,7 +53,10 @@ def marginals(
         for i, (name, x) in enumerate(values.items()):
             grid, density = _density(x, low, high)
             style = {"color": _COLORS[i % len(_COLORS)], "linestyle": _STYLES[verdicts[name]]}
-            (line,) = ax.plot(grid, density, linewidth=1.6, **style)
+            marker = _MARKERS[i // len(_COLORS) % len(_MARKERS)]
+            (line,) = ax.plot(
+                grid, density, linewidth=1.6, marker=marker, markersize=4, markevery=24, **style
+            )
             handles.setdefault(f"{name} ({verdicts[name]})", line)
             if len(x) and (verdicts[name] != "failed" or set(verdicts.values()) == {"failed"}):
                 peaks.append(float(density.max()))
