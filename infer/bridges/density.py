@@ -1,7 +1,7 @@
 """A density that is a Python function, as a target."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -19,6 +19,7 @@ from infer.bridges.leaves import (
     describe,
     named_arrays,
 )
+from infer.bridges.outside import outside
 from infer.core.mirror import constrained, unconstrained
 from infer.core.support import AbstractSupport
 from infer.core.target import AbstractModel, Labels, Site, Target
@@ -55,6 +56,7 @@ class DensityModel(AbstractModel):
         supports: one support per site.
         layout: how site values become `params`.
         data: a pytree whose arrays are leaves, or None.
+        outside: what the functions read beside their arguments.
     """
 
     joint: Callable | None
@@ -66,6 +68,7 @@ class DensityModel(AbstractModel):
     sites: tuple[Site, ...] = eqx.field(static=True)
     labels: Labels = eqx.field(static=True)
     rows: int | None = eqx.field(static=True)
+    outside: Hashable = eqx.field(static=True)
 
     def _params(self, values: Values) -> Any:
         return self.layout.build([values[site.name] for site in self.sites])
@@ -219,6 +222,7 @@ def from_log_density(
         sites=sites,
         labels=check_labels(shapes, data, rows, dims, coords),
         rows=rows,
+        outside=outside(log_density, log_prior, log_likelihood),
     )
     params = model.layout.build(values)
     check_functions(model.joint, model.prior, model.likelihood, params, data, rows, batch_size)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from infer.bridges.leaves import as_function, check_batch_size
+from infer.bridges.outside import outside
 from infer.bridges.model_inputs import bind, check_names
 from infer.core.target import Site, Target
 
@@ -96,6 +97,7 @@ def from_numpyro(
         row_names=names,
         row_sites=scaled,
         observed_arguments=tuple((arg, name) for arg, name in seen if arg is not None),
+        outside=outside(model),
     )
     batch_size = None if batch_size is None else int(batch_size)
     return Target(model=built, batch_size=batch_size)  # pyright: ignore[reportCallIssue]

@@ -1,7 +1,7 @@
 """A NumPyro model as a density over unconstrained sites. Importing this imports NumPyro."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import equinox as eqx
@@ -40,6 +40,7 @@ class NumPyroModel(AbstractModel):
         row_names: arguments whose rows a minibatch chooses.
         row_sites: observed sites and factors over those rows, scaled by N/B on a minibatch.
         observed_arguments: arguments that are observed as they are, with their sites.
+        outside: what the function reads beside its arguments.
     """
 
     model: Callable
@@ -52,6 +53,7 @@ class NumPyroModel(AbstractModel):
     row_names: tuple[str, ...] = eqx.field(static=True)
     row_sites: tuple[str, ...] = eqx.field(static=True)
     observed_arguments: tuple[tuple[str, str], ...] = eqx.field(static=True)
+    outside: Hashable = eqx.field(static=True)
     supports: None = eqx.field(static=True, default=None)  # bounds may depend on other sites
 
     def _trace(self, free: Values) -> Trace:
