@@ -108,7 +108,7 @@ def _missed(
         return Evidence(name, share, threshold, "ok", meaning)
     best = int(np.argmax(np.where(unseen, masses.share, -1)))
     where = f"{unseen.sum()} mode(s) without draws, one near {_place(modes[best], target)}"
-    advice = "start there with init=, or use chains=4"
+    advice = "infer.ParallelTempering() weighs modes; init= starts there"
     if not masses.khat <= KHAT:
         meaning = f"cannot tell whether much mass is missed: {how} found {where}, but the weights "
         meaning += f"that should measure the mass have k-hat {masses.khat:.2g}; {advice}"

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import equinox as eqx
@@ -202,9 +203,13 @@ class Result:
             )
         return self.trail.moments.moments()
 
-    def summary(self) -> Summary:
-        """Mean, sd, quantiles per variable, and the verdict: `print(result.summary())`."""
-        return summarize(self)
+    def summary(self, variables: Iterable[str] | None = None) -> Summary:
+        """Mean, sd, quantiles per variable, and the verdict: `print(result.summary())`.
+
+        Args:
+            variables: names of the variables to show, `["mu", "tau"]`; all of them if None.
+        """
+        return summarize(self, variables)
 
     def to_arviz(
         self, *, log_likelihood: bool = False, predictive: bool = False
@@ -240,6 +245,8 @@ class Result:
         self, *args: Any, key: Any, chunk: int = 256, **kwargs: Any
     ) -> dict[str, np.ndarray]:
         """Posterior predictive draws at new inputs, (chain, draw, *shape) by name.
+
+        Beside what is drawn there are the model's deterministic sites, at the new inputs.
 
         Args:
             args: the model's arguments, with None in the place of what is to be predicted.

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,9 @@ class Summary:
             table.add_row(name, *(_number(column, row[column]) for column in columns))
         notes = list(self.notes)
         if len(self.rows) > MOST_ROWS:
-            notes.append(f"{len(self.rows) - MOST_ROWS} more rows: summary().to_dataframe()")
+            notes.append(
+                f"{len(self.rows) - MOST_ROWS} more rows: summary().to_dataframe(), or variables="
+            )
         shown = render(table) if self.rows else f"{self.title}\n"
         return shown + "\n".join([*notes, str(self.verdict)])
 
@@ -74,11 +77,19 @@ def scalars(draws: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return flat
 
 
-def summarize(result: "Result") -> Summary:
+def summarize(result: "Result", variables: Iterable[str] | None = None) -> Summary:
     """Mean, sd and 5/50/95 % quantiles; R-hat and bulk ESS where the draws are chains."""
     chains = result.is_chains
     rows = {}
-    for name, x in scalars(result.draws()).items() if result.z.shape[1] else ():
+    draws = result.draws()
+    if isinstance(variables, str):
+        raise TypeError(f'summary needs a list of names, got {variables!r}; write ["{variables}"].')
+    if variables is not None:
+        wanted = list(variables)
+        if missing := [name for name in wanted if name not in draws]:
+            raise ValueError(f"there are no variables {missing}; there are {sorted(draws)}.")
+        draws = {name: draws[name] for name in wanted}
+    for name, x in scalars(draws).items() if result.z.shape[1] else ():
         if not chains:
             x = x[result.best : result.best + 1]
         low, middle, high = np.quantile(x, (0.05, 0.5, 0.95))

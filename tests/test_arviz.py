@@ -157,6 +157,17 @@ def test_names_that_the_schema_does_not_allow_are_changed_and_listed():
     xarray.DataTree.from_dict({"posterior": group})
 
 
+def test_summary_of_chosen_variables(chains):
+    name, *others = chains.draws()
+    rows = chains.summary([name]).rows
+    assert rows and rows == {k: v for k, v in chains.summary().rows.items() if k in rows}
+    assert others and not any(row.startswith(other) for row in rows for other in others)
+    with pytest.raises(ValueError, match="no variables"):
+        chains.summary(["nothing"])
+    with pytest.raises(TypeError, match="list of names"):
+        chains.summary(name)
+
+
 def test_summary_agrees_with_ours(tree, chains):
     table = arviz_stats.summary(tree, round_to="none")
     ours = chains.summary()

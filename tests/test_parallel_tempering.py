@@ -155,6 +155,7 @@ def test_replicas_circulate_where_nothing_is_refused():
     np.testing.assert_array_equal(last["round_trips"], trips)
 
 
+@pytest.mark.slow
 def test_schedule_barrier_round_trips_and_evidence():
     """N(0, 3^2 I) to N(0, 0.2^2 I) in two dimensions, where all four are known.
 

@@ -53,8 +53,9 @@ def to_datatree(
     except ImportError as error:
         raise ImportError("to_arviz needs xarray: pip install 'infer-jax[arviz]'.") from error
     labels = result.labels
+    posterior = result.draws()
     groups = {
-        "posterior": _group(result.draws(), labels, _SAMPLE),
+        "posterior": _group(posterior, labels, _SAMPLE),
         "sample_stats": _group(_sample_stats(result), labels, _SAMPLE),
         "fit": _fit(result),
     }
@@ -62,6 +63,8 @@ def to_datatree(
         groups["log_likelihood"] = _group(result.log_likelihood(), labels, _SAMPLE)
     if predictive:
         drawn = result.predict(key=jax.random.fold_in(result.key, _PREDICT))
+        # At the training inputs deterministic sites are in the posterior.
+        drawn = {name: values for name, values in drawn.items() if name not in posterior}
         groups["posterior_predictive"] = _group(drawn, labels, _SAMPLE)
     if result.target is not None:
         data = {

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from infer.bridges.leaves import as_function, check_batch_size
-from infer.bridges.outside import outside
 from infer.bridges.model_inputs import bind, check_names
+from infer.bridges.outside import outside
 from infer.core.target import Site, Target
 
 

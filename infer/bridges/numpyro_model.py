@@ -148,7 +148,7 @@ class NumPyroModel(AbstractModel):
         return frozen.args, frozen.kwargs
 
     def predict(self, key: PRNGKey, free: Values, args: tuple, kwargs: dict) -> Values:
-        """One draw of everything that is not latent, given one posterior draw.
+        """One draw of everything that is not latent, and deterministic sites, given one draw.
 
         Without arguments the training inputs are used and what was observed is drawn; with
         arguments the model is run on those, and what is None in them is drawn.
@@ -170,7 +170,12 @@ class NumPyroModel(AbstractModel):
                 "nothing is left to predict: every site is latent or observed. Pass None for what "
                 "is to be drawn, such as `X_new, y=None`."
             )
-        return drawn
+        exact = {
+            name: jnp.asarray(site["value"])
+            for name, site in recorder.trace.items()
+            if site["type"] == "deterministic"
+        }
+        return exact | drawn
 
     def _prediction_inputs(self, args: tuple, kwargs: dict) -> Inputs:
         if args or kwargs:

@@ -22,7 +22,7 @@ PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 @dataclass(frozen=True, eq=False)
 class Itself:
-    """An object of which nothing is known but that it is itself; held, so that no other takes its id."""
+    """An object known by its identity alone; held, so that no other can take its id."""
 
     thing: Any
 
@@ -59,7 +59,7 @@ def _reads(thing: Any, seen: set[int]) -> Hashable:
 
 
 def _named(function: FunctionType) -> Iterator[tuple[str, Any]]:
-    """Globals and closure cells that a function and those inside it name, where they have a value."""
+    """Globals and closure cells that a function, or one inside it, names and that have a value."""
     world = function.__globals__
     for name in sorted(_names(function.__code__)):
         if name in world:
