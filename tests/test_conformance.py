@@ -1,6 +1,7 @@
 """What every algorithm and every family must do, read from the exports of the package."""
 
 import inspect
+from collections import deque
 from statistics import NormalDist
 
 import equinox as eqx
@@ -66,7 +67,7 @@ NO_DRAWS = {
 MEAN = np.array([20.0, -3.0, 0.5])
 COVARIANCE = np.array([[1.0, 0.5, 0.0], [0.5, 2.0, -0.3], [0.0, -0.3, 0.5]])
 
-traces = []  # one entry per time Python runs through the density
+traces = deque()  # one entry per time Python runs through the density; a list would be read
 
 
 def log_density(x, data):

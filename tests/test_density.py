@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from collections import deque
 from typing import NamedTuple
 
 import equinox as eqx
@@ -156,7 +157,7 @@ def test_minibatches_are_unbiased_over_a_partition(x64):
 
 def count_traces(make):
     """Traces of the density over two data sets and two bounds, after the first."""
-    traces = []
+    traces = deque()  # a list would be read as data
 
     @eqx.filter_jit
     def value(target, z):

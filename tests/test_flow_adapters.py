@@ -1,5 +1,7 @@
 """Distributions of ours in NumPyro, and FlowJAX's as families of ours."""
 
+from collections import deque
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -49,7 +51,7 @@ def test_sample_and_log_prob_are_those_of_the_distribution():
 
 
 def test_another_distribution_compiles_nothing_new():
-    traces = []
+    traces = deque()  # a list would be read as data
 
     @jax.jit
     def look(p):

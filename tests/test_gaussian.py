@@ -1,6 +1,7 @@
 """Gaussian variational inference: points, expectations, rules, and fits that check themselves."""
 
 import dataclasses
+from collections import deque
 from functools import cache
 
 import equinox as eqx
@@ -1288,7 +1289,7 @@ def eight_schools(x):
     return -0.5 * fit - 0.5 * (mu / 5) ** 2 + tau
 
 
-traces = []  # one entry per time Python runs through the density
+traces = deque()  # one entry per time Python runs through the density; a list would be read
 SCHOOLS = infer.from_log_density(eight_schools, jnp.zeros(10))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from collections import deque
 from functools import cache
 
 import equinox as eqx
@@ -16,7 +17,7 @@ import infer.run.loop
 from infer.core.linalg import empty_moments
 from infer.geometry.warmup import restart, window
 
-traces = []  # one entry per time Python runs through the density
+traces = deque()  # one entry per time Python runs through the density; a list would be read
 
 
 def log_density(x, data):

@@ -1,5 +1,7 @@
 """Directions with a metric, against their definitions by autodiff and loops."""
 
+from collections import deque
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -309,7 +311,7 @@ def test_no_curvature_leaves_plain_svgd(x64):
 
 @pytest.mark.parametrize("cls", [infer.SVN, *slow(infer.MatrixSVGD, infer.MixtureSVGD, infer.SVNG)])
 def test_new_data_compile_nothing(cls):
-    traces = []
+    traces = deque()  # a list would be read as data
 
     @eqx.filter_jit
     def move(algorithm, problem):
@@ -326,6 +328,7 @@ def test_new_data_compile_nothing(cls):
     assert np.ptp(moved, axis=0).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_a_mixture_finds_two_modes_of_different_shape(x64):
     """Correlations 0.95 and -0.95 six apart: one curvature for all loses a mode."""
     away, tilt = jnp.array([3.0, 0.0]), jnp.array([[1.0, 0.95], [0.95, 1.0]])

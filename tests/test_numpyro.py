@@ -284,7 +284,7 @@ def test_prediction():
         return target.model.predict(key, target.unravel(z), (new,), {})
 
     drawn = draw(jax.random.key(0))
-    assert set(drawn) == {"y"} and drawn["y"].shape == (5,)
+    assert set(drawn) == {"y", "mean"} and drawn["y"].shape == (5,)
     np.testing.assert_allclose(drawn["y"], 200.0, atol=1e-2)
     assert not np.array_equal(drawn["y"], draw(jax.random.key(1))["y"])
     replicated = target.model.predict(jax.random.key(0), target.unravel(z), (), {})

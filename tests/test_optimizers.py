@@ -1,6 +1,7 @@
 """Optimizers: equal to optax, free of retraces, and the coin against its recursion by hand."""
 
 import functools
+from collections import deque
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,7 @@ def test_state_keeps_its_types(make, dtype, x64_enabled):
 
 
 def test_a_new_learning_rate_compiles_nothing_and_a_sweep_is_a_vmap():
-    traces = []
+    traces = deque()  # a list would be read as data
 
     @jax.jit
     def final(transformation, x):

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+from collections import deque
 from functools import cache
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from infer.run.store import read, write
 
 ROOT = Path(__file__).resolve().parents[1]
 STEPS, WARMUP, CHUNK = 60, 20, 5
-traces = []  # one entry per time Python runs through the density
+traces = deque()  # one entry per time Python runs through the density; a list would be read
 
 
 def log_density(x):

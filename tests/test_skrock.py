@@ -1,5 +1,7 @@
 """SKROCK: its steps against Chebyshev polynomials, its spreads, what is said of them."""
 
+from collections import deque
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -91,7 +93,7 @@ def test_a_step_on_a_composite_target_by_hand(x64):
 
 
 def test_gradients_of_a_step_are_counted():
-    calls = []
+    calls = deque()  # a list would be read as data
 
     @jax.custom_vjp
     def log_density(x):

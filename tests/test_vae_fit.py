@@ -93,7 +93,7 @@ def test_the_posterior_of_a_row_is_a_result(data, result):
     given = result.given(x, key=3, draws=50)
     assert given["z"].shape == (1, 50, 2)
     q = result.model.posterior(infer.core.data.Rows(jnp.asarray(x)))
-    np.testing.assert_allclose(given.posterior.mean, q.mean, rtol=1e-6)
+    np.testing.assert_allclose(given.posterior.mean, q.mean, rtol=1e-6, atol=1e-7)
     row = infer.core.data.Rows(jnp.asarray(x))
     log_joint = jax.vmap(lambda z: result.model.log_joint(z, row))(jnp.asarray(given.z[0]))
     np.testing.assert_allclose(given.log_prob[0], log_joint, rtol=1e-5)
