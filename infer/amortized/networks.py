@@ -121,6 +121,7 @@ def made_perceptron(
 
 def _affine(layer: eqx.nn.Linear, u: Array) -> Array:
     # W @ u over rows and draws puts units in front, and XLA then copies them back in every layer.
+    assert layer.bias is not None
     return u @ layer.weight.T + layer.bias
 
 
