@@ -72,9 +72,11 @@ types: $(STAMP) ## pyright
 docs: $(STAMP) ## the documentation, into build/site
 	$(BIN)/mkdocs build --strict
 
-# As many at a time as there are workers; what each printed is shown when it ends.
+# As many at a time as there are workers; what each printed is shown when it ends. Most of their
+# time is compilation, which need not be thorough here either.
 examples: $(STAMP) ## every example, with its seconds
-	@printf '%s\n' $(sort $(wildcard examples/*.py)) | xargs -n 1 -P $(WORKERS) bash -c ' \
+	@printf '%s\n' $(sort $(wildcard examples/*.py)) | \
+		XLA_FLAGS="$(subst level=0,level=1,$(KNOWN)) $(XLA_FLAGS)" xargs -n 1 -P $(WORKERS) bash -c ' \
 		start=$$(date +%s); status=0; \
 		said=$$(MPLBACKEND=Agg $(BIN)/python "$$0" 2>&1) || status=255; \
 		echo "$$said"; ((status)) && echo "FAILED $$0"; \
