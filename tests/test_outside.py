@@ -30,6 +30,10 @@ def model():
     numpyro.sample("y", dist.Normal(mean, 1), obs=Y)
 
 
+def row(eta, i):
+    return -0.5 * (eta - helper()[i]) ** 2
+
+
 class Plain:
     def __init__(self, y):
         self.y = y
@@ -43,7 +47,7 @@ def mean(target):
     return result.z.mean()
 
 
-@pytest.mark.parametrize("kind", ["helper", "numpyro", "in place", "method"])
+@pytest.mark.parametrize("kind", ["helper", "numpyro", "in place", "method", "glm"])
 def test_a_changed_global_changes_the_answer(kind, monkeypatch):
     """The conjugate mean, n ybar / (n + 1/100), before and after."""
     plain = Plain(np.zeros(3))
@@ -51,6 +55,8 @@ def test_a_changed_global_changes_the_answer(kind, monkeypatch):
     def target():
         if kind == "numpyro":
             return infer.from_numpyro(model)
+        if kind == "glm":
+            return infer.from_glm(np.ones((3, 1)), np.arange(3), row, prior_scale=PRIOR**0.5)
         return infer.from_log_density(plain.density if kind == "method" else density, jnp.zeros(1))
 
     monkeypatch.setitem(globals(), "Y", np.zeros(3))

@@ -77,14 +77,21 @@ def _names(code: CodeType) -> set[str]:
 
 
 def _held(thing: Any, seen: set[int]) -> Hashable:
-    """What an object has in its fields; nothing for a pytree, whose arrays are data."""
+    """What an object has in its fields; of a pytree its functions alone, since arrays are data."""
     try:
         fields = sorted(vars(thing).items())
     except TypeError:
         return ()
-    if isinstance(thing, type) or not _is_leaf(thing):
+    if isinstance(thing, type):
         return ()
-    return tuple((name, _value(value, thing, seen)) for name, value in fields)
+    plain = _is_leaf(thing)
+    held: list[Hashable] = []
+    for name, value in fields:
+        if isinstance(value, FunctionType | MethodType):
+            held.append((name, value, _reads(value, seen)))
+        elif plain:
+            held.append((name, _value(value, thing, seen)))
+    return tuple(held)
 
 
 def _is_leaf(thing: Any) -> bool:
@@ -106,7 +113,7 @@ def _value(value: Any, reader: Any, seen: set[int]) -> Hashable:
         return array.shape, array.dtype.str, digest.digest()
     if isinstance(value, FunctionType):
         near = isinstance(reader, FunctionType) and value.__globals__ is reader.__globals__
-        return Itself(value), _reads(value, seen) if near else ()
+        return value, _reads(value, seen) if near else ()
     try:
         leaves, structure = jax.tree.flatten(value)
     except (TypeError, ValueError):  # a dictionary whose keys have no order
