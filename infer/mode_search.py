@@ -8,6 +8,7 @@ from infer.core.evidence import Evidence, Status
 from infer.core.target import Target
 from infer.diagnostics.chains import ess_mean
 from infer.diagnostics.coordinates import bonferroni
+from infer.diagnostics.pareto import KHAT
 from infer.diagnostics.score import whiten
 from infer.external.walkers import Walkers
 from infer.modes import Masses, Mode, climb, nearest, weigh
@@ -17,7 +18,6 @@ PER_LEVEL = 10  # steps at each temperature
 CHANGE, FACTOR = 2.0, 4.0  # a rung changes log densities by 2 nats (sd), temperature by 4 at most
 LOWEST, FAR = 1e-4, 100.0  # where heating ends: inverse temperature, sds of the fit
 MOST_DRAWS = 4000
-KHAT = 0.7
 
 
 def mode_search(

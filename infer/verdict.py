@@ -20,7 +20,7 @@ from infer.diagnostics.coordinates import (
 )
 from infer.diagnostics.groups import widest_gap
 from infer.diagnostics.ksd import ksd, ksd_floor, ksd_squared
-from infer.diagnostics.pareto import kl_gap, pareto_khat
+from infer.diagnostics.pareto import KHAT, kl_gap, pareto_khat
 from infer.diagnostics.score import SD_UNIT, ScoreRegression, score_regression, whiten
 from infer.streaming import Stream
 
@@ -456,9 +456,9 @@ def by_weights(log_w: np.ndarray, d: int) -> list[Evidence]:
     status: Status = "failed" if not gap <= unit else "suspect" if gap > 0.1 * unit else "ok"
     meaning = f"the fit is at least {gap:.2g} nats (KL) from the posterior"
     limits = f"<= {0.1 * unit:.2g} ok, > {unit:.2g} failed"
-    if status == "ok" and gap > UNMEASURED * unit and khat > 0.7:
+    if status == "ok" and gap > UNMEASURED * unit and khat > KHAT:
         # The largest weights, which the mean needs, are not among the draws: the gap is larger.
-        status, limits = "suspect", f"<= {UNMEASURED * unit:.2g} ok where k-hat > 0.7"
+        status, limits = "suspect", f"<= {UNMEASURED * unit:.2g} ok where k-hat > {KHAT}"
         meaning += (
             f", and its weights cannot tell how much more (k-hat {khat:.2f}): the posterior has "
             "heavier tails than the fit. infer.NUTS() assumes no shape"
@@ -476,5 +476,5 @@ def by_weights(log_w: np.ndarray, d: int) -> list[Evidence]:
     return [
         Evidence("ELBO", elbo, "", "info", bound),
         Evidence("KL gap", gap, limits, status, meaning),
-        Evidence("k-hat", khat, "< 0.7 is usual", "info", shape),
+        Evidence("k-hat", khat, f"< {KHAT} is usual", "info", shape),
     ]

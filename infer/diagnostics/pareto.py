@@ -9,6 +9,7 @@ from infer.references.citation import cites
 from infer.references.judging import VEHTARI_2024, ZHANG_2009
 from infer.references.variational import BURDA_2016
 
+KHAT = 0.7  # up to it averages of some thousand weights are usable (Vehtari et al. 2024)
 _NEGLIGIBLE = 1e-300
 
 
