@@ -44,6 +44,7 @@ from infer.control_variates import control_variates as control_variates
 from infer.core.algorithm import AbstractAmortizer as AbstractAmortizer
 from infer.core.algorithm import AbstractApproximator as AbstractApproximator
 from infer.core.algorithm import AbstractSampler as AbstractSampler
+from infer.core.algorithm import AbstractTunedSampler as AbstractTunedSampler
 from infer.core.algorithm import Info as Info
 from infer.core.bregman import Left as Left
 from infer.core.bregman import Right as Right

@@ -375,6 +375,50 @@ def test_a_second_fit_traces_nothing(name):
     assert result.z.shape[1] != whole(name).z.shape[1] or name in ("VI", "SVGD")
 
 
+class TwoPrograms(infer.AbstractSampler):
+    """A sampler whose warm-up is hidden in `adapt`, so that each phase has a program of its own."""
+
+    inner: infer.HMC
+    exact_target, adjusted = True, True
+    default_warmup, default_steps = 30, 40
+
+    def init(self, key, target):
+        return self.inner.init(key, target)
+
+    def step(self, key, target, state):
+        return self.inner.step(key, target, state)
+
+    def adapt(self, key, target, state, i, n):
+        return self.inner.adapt(key, target, state, i, n)
+
+    def position(self, state):
+        return self.inner.position(state)
+
+
+@pytest.mark.parametrize("chains", [1, 3])
+def test_one_program_serves_both_phases(chains, monkeypatch):
+    ahead, phases = infer.run.loop.ahead, []
+
+    def watched(*arguments):
+        phases.append(arguments[-1].value)
+        return ahead(*arguments)
+
+    monkeypatch.setattr(infer.run.loop, "ahead", watched)
+    algorithm = infer.HMC(n_leapfrog=3)
+    options = {"key": 3, "steps": 20, "thin": 2, "chunk": 7, "warmup": 60, "chains": chains}
+    one, two = (
+        infer.fit(TARGET, a, progress=False, **options) for a in (algorithm, TwoPrograms(algorithm))
+    )
+    assert phases == ["either", "warmup", "sampling"]
+    # The same steps of two programs: equal to rounding, which trajectories enlarge.
+    np.testing.assert_allclose(one.z, two.z, rtol=1e-3, atol=1e-3)
+    assert one.history.keys() == two.history.keys()
+    step_size = one.history["step_size"]
+    np.testing.assert_allclose(step_size, two.history["step_size"], rtol=1e-3)
+    assert np.all(step_size == step_size[:, :1]) and np.all(step_size != 1.0)
+    assert one.gradients == two.gradients
+
+
 def test_a_resumed_run_traces_nothing(tmp_path):
     path = tmp_path / "run.infer"
     fit("MALA", chunk=7, callbacks=[stop_at(14, "warmup")], checkpoint=path)

@@ -11,7 +11,7 @@ from test_reliability import CHUNK, STEPS, TARGET, WARMUP, assert_same, fit, who
 import infer
 import infer.run.loop
 import infer.run.memory
-from infer.run.chunk import advance
+from infer.run.chunk import Phase, advance
 from infer.run.memory import free_on, free_on_host, row_bytes
 
 MEMINFO = "MemTotal: 16000 kB\nMemFree: 100 kB\nMemAvailable:    8000 kB\nSwapFree: 1000 kB\n"
@@ -159,12 +159,12 @@ def exhausted(*arguments):
 def test_a_chunk_that_ran_out_is_halved_until_it_fits(monkeypatch):
     tried = []
 
-    def small(algorithm, problem, keys, carry, schedule, rows, warming):
-        if not warming:
+    def small(algorithm, problem, keys, carry, schedule, rows, phase):
+        if phase is Phase.SAMPLING:
             tried.append(rows)
-        if rows > 12 and not warming:
-            exhausted()
-        return advance(algorithm, problem, keys, carry, schedule, rows, warming)
+            if rows > 12:
+                exhausted()
+        return advance(algorithm, problem, keys, carry, schedule, rows, phase)
 
     monkeypatch.setattr(infer.run.loop, "advance", small)
     monkeypatch.setattr(infer.run.loop, "HELPS", 0)

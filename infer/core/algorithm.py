@@ -87,6 +87,26 @@ class AbstractSampler(eqx.Module):
         return eqx.tree_at(lambda s: s.tuning, fresh, state.tuning)
 
 
+class AbstractTunedSampler(AbstractSampler):
+    """A sampler that warms up by its own steps, and learns from what each of them showed.
+
+    Warm-up and sampling are one compiled program with a flag: half the compilation of two that have
+    the transition in each. The flag costs some microseconds per step, so this is for transitions
+    that are long to compile and to run, such as trajectories.
+    """
+
+    @abstractmethod
+    def tune(self, state: State, info: Info, i: Count, n: Count) -> State:
+        """The state as iteration `i` of `n` of the warm-up leaves it, after the step it took."""
+
+    def adapt(
+        self, key: PRNGKey, target: Target, state: State, i: Count, n: Count
+    ) -> tuple[State, Info]:
+        """One transition, after which the state is tuned."""
+        state, info = self.step(key, target, state)
+        return self.tune(state, info, i, n), info
+
+
 class AbstractApproximator(eqx.Module):
     """An algorithm whose last state is the answer: variational and particle methods.
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from infer.core.algorithm import AbstractSampler, Info
+from infer.core.algorithm import AbstractTunedSampler, Info
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.geometry.scale import AbstractPreconditioner, check_preconditioner
@@ -37,7 +37,7 @@ class KernelState(eqx.Module):
         return self.inner.position
 
 
-class AbstractTrajectory(AbstractSampler):
+class AbstractTrajectory(AbstractTunedSampler):
     """A kernel of BlackJAX that accepts or refuses where it goes, warmed up by how often.
 
     A method is a first state, a transition and its defaults; everything else is here.
@@ -79,13 +79,10 @@ class AbstractTrajectory(AbstractSampler):
         inner, info = self.move(key, target, state)
         return KernelState(inner, state.tuning), info
 
-    def adapt(
-        self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
-    ) -> tuple[KernelState, Info]:
-        """One transition, after which step size and preconditioner are tuned."""
-        state, info = self.step(key, target, state)
+    def tune(self, state: KernelState, info: Info, i: Count, n: Count) -> KernelState:
+        """Step size and preconditioner, from the acceptance."""
         rate = info.stats["acceptance_rate"]
-        return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info
+        return tuned(state, self.preconditioner, rate, self.acceptance, i, n)
 
     def position(self, state: KernelState) -> Vector:
         """Where the chain is."""

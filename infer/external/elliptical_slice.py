@@ -8,7 +8,7 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, Float
 
-from infer.core.algorithm import AbstractSampler, Info
+from infer.core.algorithm import AbstractTunedSampler, Info
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
 from infer.external.adapter import require_blackjax
@@ -41,7 +41,7 @@ class EllipticalState(eqx.Module):
 
 
 @cites(MURRAY_2010, BLACKJAX)
-class EllipticalSlice(AbstractSampler):
+class EllipticalSlice(AbstractTunedSampler):
     """Slice sampling on ellipses around a Gaussian N(m, M): no gradients, no step size, exact.
 
         z <- m + (z - m) cos t + v sin t,   v ~ N(0, M),   t uniform where
@@ -128,18 +128,15 @@ class EllipticalSlice(AbstractSampler):
         new = EllipticalState(z, log_prob, state.mean, state.tuning)
         return new, Info(-log_prob, jnp.asarray(0), stats)
 
-    def adapt(
-        self, key: PRNGKey, target: Target, state: EllipticalState, i: Count, n: Count
-    ) -> tuple[EllipticalState, Info]:
-        """One ellipse, after which m and M are learned at the end of a window."""
-        state, info = self.step(key, target, state)
+    def tune(self, state: EllipticalState, info: Info, i: Count, n: Count) -> EllipticalState:
+        """The center m and M, learned at the end of a window."""
         z, mean = state.position, state.mean
         tuning = tune_scale(state.tuning, self.preconditioner, z, i, n)
         if self.covariance is None:
             # From afar no ellipse around a fixed center leads there: at first it moves along.
             learned = jnp.where(window(i, n)[1], state.tuning.moments.add(z).mean, mean)
             mean = jnp.where(2 * i < n, z, learned)
-        return EllipticalState(z, state.log_prob, mean, tuning), info
+        return EllipticalState(z, state.log_prob, mean, tuning)
 
     def position(self, state: EllipticalState) -> Vector:
         """Where the chain is."""

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from infer.core.algorithm import AbstractSampler, Info
+from infer.core.algorithm import AbstractTunedSampler, Info
 from infer.core.checks import check_count, positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
@@ -20,7 +20,7 @@ from infer.references.software import BLACKJAX
 
 
 @cites(NEAL_2003, BLACKJAX)
-class SliceSampling(AbstractSampler):
+class SliceSampling(AbstractTunedSampler):
     """Slice sampling along random lines: exact, with densities alone, no gradients, no step size.
 
         z <- a uniform draw from the part of the line z + t L u where log p >= log p(z) + log U
@@ -97,13 +97,10 @@ class SliceSampling(AbstractSampler):
         info = Info(-inner.logdensity, jnp.asarray(0), {"n_evaluations": evaluations})
         return KernelState(inner, state.tuning), info
 
-    def adapt(
-        self, key: PRNGKey, target: Target, state: KernelState, i: Count, n: Count
-    ) -> tuple[KernelState, Info]:
-        """One step, after which M is learned at the end of a window."""
-        state, info = self.step(key, target, state)
+    def tune(self, state: KernelState, info: Info, i: Count, n: Count) -> KernelState:
+        """M, learned at the end of a window."""
         tuning = tune_scale(state.tuning, self.preconditioner, state.position, i, n)
-        return KernelState(state.inner, tuning), info
+        return KernelState(state.inner, tuning)
 
     def position(self, state: KernelState) -> Vector:
         """Where the chain is."""

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.core import Tracer
 from jaxtyping import Array
 
-from infer.core.algorithm import AbstractSampler, Info
+from infer.core.algorithm import AbstractTunedSampler, Info
 from infer.core.checks import fraction, positive
 from infer.core.target import Target
 from infer.core.types import Count, PRNGKey, Scalar, Vector
@@ -27,7 +27,7 @@ def _count(n: int | Array) -> Array:
 
 
 @cites(RIOU_DURAND_2022)
-class MALT(AbstractSampler):
+class MALT(AbstractTunedSampler):
     """A trajectory of `OBABO` from a fresh velocity, accepted or refused as a whole.
 
         v ~ N(0, I);  (z', v') <- n_steps steps of OBABO;  D = the sum of their energy errors
@@ -101,13 +101,10 @@ class MALT(AbstractSampler):
         }
         return state, Info(-state.log_prob, self.n_steps, stats)
 
-    def adapt(
-        self, key: PRNGKey, target: Target, state: UnderdampedState, i: Count, n: Count
-    ) -> tuple[UnderdampedState, Info]:
-        """One trajectory, after which step size and preconditioner are tuned."""
-        state, info = self.step(key, target, state)
+    def tune(self, state: UnderdampedState, info: Info, i: Count, n: Count) -> UnderdampedState:
+        """Step size and preconditioner, from the acceptance."""
         rate = info.stats["acceptance_rate"]
-        return tuned(state, self.preconditioner, rate, self.acceptance, i, n), info
+        return tuned(state, self.preconditioner, rate, self.acceptance, i, n)
 
     def position(self, state: UnderdampedState) -> Vector:
         """Where the chain is."""

@@ -1,5 +1,6 @@
 """The compiled part of a run: some steps of every chain, recorded in a buffer."""
 
+import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, Key
 
-from infer.core.algorithm import AbstractAmortizer, AbstractSampler, Algorithm, Info
+from infer.core.algorithm import (
+    AbstractAmortizer,
+    AbstractSampler,
+    AbstractTunedSampler,
+    Algorithm,
+    Info,
+)
 from infer.core.keys import Use, address
 from infer.core.problem import AbstractProblem
 from infer.core.types import Count, Flag, PRNGKey, State
@@ -41,6 +48,7 @@ class Schedule(eqx.Module):
         thin: the last of every `thin` steps is recorded.
         offset: global number of the first step of the phase.
         warmup: length of the warm-up phase.
+        warming: is this the warm-up phase?
         skip: refuse a non-finite step and go on, instead of halting that chain.
     """
 
@@ -49,7 +57,23 @@ class Schedule(eqx.Module):
     thin: Count
     offset: Count
     warmup: Count
+    warming: Flag
     skip: Flag
+
+
+class Phase(enum.Enum):
+    """What a program can do: one of the phases of a run, or either, as its schedule says."""
+
+    WARMUP = "warmup"
+    SAMPLING = "sampling"
+    EITHER = "either"
+
+
+def phase_of(algorithm: Algorithm, warming: bool) -> Phase:
+    """The program for this phase; the same one for both where warm-up is a step and tuning."""
+    if isinstance(algorithm, AbstractTunedSampler):
+        return Phase.EITHER
+    return Phase.WARMUP if warming else Phase.SAMPLING
 
 
 def record_of(algorithm: Algorithm, state: State, info: Info) -> dict[str, Array]:
@@ -150,14 +174,15 @@ def advance(
     carry: Carry,
     schedule: Schedule,
     rows: int,
-    warming: bool,
+    phase: Phase,
 ) -> tuple[Carry, dict[str, Array], Int[Array, " chains"]]:
     """Take `schedule.count` steps of every chain and record them in a buffer of `rows` rows.
 
     A `fori_loop` with a dynamic trip count: any number of steps runs the same compiled program,
     so neither chunk size nor the total changes a bit of the result. Returns the carry, the
-    buffer (rows, chains, ...), and the gradients spent per chain. While warming up nothing is
-    recorded. A refused step leaves state and record as the last accepted one made them.
+    buffer (rows, chains, ...), and the gradients spent per chain. Of the warm-up nothing is kept:
+    its program has no buffer, that of either phase leaves in it what is not to be read. A refused
+    step leaves state and record as the last accepted one made them.
     """
 
     def one_chain(key: Array, state: State, i: Array) -> tuple[State, Info]:
@@ -167,10 +192,19 @@ def advance(
         if not problem.exact:
             rows_key, move_key = jax.random.split(step_key)
             sample = problem.subsample(rows_key)
-        if warming:
+        if phase is Phase.WARMUP:
             assert isinstance(algorithm, AbstractSampler)
             return algorithm.adapt(move_key, sample, state, i, schedule.warmup)
-        return algorithm.step(move_key, sample, state)
+        state, info = algorithm.step(move_key, sample, state)
+        if phase is Phase.EITHER:
+            assert isinstance(algorithm, AbstractTunedSampler)
+            tune = algorithm.tune
+            state = jax.lax.cond(
+                schedule.warming,
+                lambda: tune(state, info, i, schedule.warmup),
+                lambda: state,
+            )
+        return state, info
 
     def body(j: Array, loop: tuple[Carry, dict[str, Array], Array]):
         carry, buffer, gradients = loop
@@ -182,11 +216,15 @@ def advance(
         take = ok & carry.alive
         refused = ~ok & carry.alive
 
-        def select(new: Array, old: Array) -> Array:
-            return jnp.where(take.reshape(take.shape + (1,) * (new.ndim - 1)), new, old)
+        def select(new: Array, old: Array, where: Array) -> Array:
+            return jnp.where(where.reshape(where.shape + (1,) * (new.ndim - 1)), new, old)
 
-        states = jax.tree.map(select, states, carry.states)
-        info = carry.info if warming else jax.tree.map(select, info, carry.info)
+        states = jax.tree.map(lambda new, old: select(new, old, take), states, carry.states)
+        if phase is Phase.WARMUP:
+            info = carry.info
+        else:
+            keep = take & ~schedule.warming
+            info = jax.tree.map(lambda new, old: select(new, old, keep), info, carry.info)
         step = (schedule.offset + i).astype(jnp.int32)
         carry = Carry(
             states,
@@ -195,7 +233,7 @@ def advance(
             carry.nonfinite + refused.astype(jnp.int32),
             jnp.where(refused & (carry.first < 0), step, carry.first),
         )
-        if not warming:
+        if phase is not Phase.WARMUP:
             slot = jax.lax.div(i, schedule.thin) - jax.lax.div(schedule.start, schedule.thin)
             record = every(lambda s, f: record_of(algorithm, s, f), alone)(states, info)
             buffer = jax.tree.map(lambda b, v: b.at[slot].set(v), buffer, record)
@@ -207,7 +245,7 @@ def advance(
 
     alone = keys.shape[0] == 1
     gradients = jnp.zeros(keys.shape[0], jnp.int32)
-    buffer = {} if warming else blank()
+    buffer = {} if phase is Phase.WARMUP else blank()
     return jax.lax.fori_loop(0, schedule.count, body, (carry, buffer, gradients))
 
 

@@ -14,7 +14,7 @@ from infer.core.algorithm import AbstractSampler, Algorithm
 from infer.core.outcome import Ending, Outcome
 from infer.core.problem import AbstractProblem
 from infer.core.stopping import AbstractStopping
-from infer.run.chunk import Carry, Schedule, advance, ahead, begin
+from infer.run.chunk import Carry, Phase, Schedule, advance, ahead, begin, phase_of
 from infer.run.memory import HELPS, Need, check_memory, program_bytes, ran_out, row_bytes, tell
 from infer.run.moments import Streamed, stream
 
@@ -149,13 +149,12 @@ def _prepare(
     """Compile what is to run, and refuse what cannot fit into memory before its first step."""
     clock = time.perf_counter()
     rows = _rows(algorithm, trail, plan)
-    phases = {True: plan.warmup - trail.warmed, False: plan.steps - trail.taken}
-    program = 0
-    for warming in (warming for warming, left in phases.items() if left > 0):
-        schedule = _schedule(0, 0, 1, plan, warming)
-        arguments = (algorithm, problem, keys, trail.carry, schedule, rows, warming)
+    left = {True: plan.warmup - trail.warmed, False: plan.steps - trail.taken}
+    schedule, program = _schedule(0, 0, 1, plan, False), 0
+    for phase in dict.fromkeys(phase_of(algorithm, w) for w in left if left[w] > 0):
+        arguments = (algorithm, problem, keys, trail.carry, schedule, rows, phase)
         program = max(program, program_bytes(ahead(*arguments)))
-    store = row_bytes(algorithm, trail.carry) * (phases[False] + plan.steps) // plan.thin
+    store = row_bytes(algorithm, trail.carry) * (left[False] + plan.steps) // plan.thin
     devices = list(trail.carry.alive.sharding.device_set)
     check_memory(Need(program, store), devices, algorithm, rows)
     trail.compile_seconds += time.perf_counter() - clock
@@ -164,7 +163,8 @@ def _prepare(
 def _schedule(start: int, count: int, thin: int, plan: Plan, warming: bool) -> Schedule:
     offset = 0 if warming else plan.warmup
     numbers: Any = jnp.asarray([start, count, thin, offset, plan.warmup], jnp.int32)
-    return Schedule(*numbers, skip=jnp.asarray(plan.skip_nonfinite))
+    flags: Any = jnp.asarray(warming), jnp.asarray(plan.skip_nonfinite)
+    return Schedule(*numbers, *flags)
 
 
 def _cut(trail: Trail, taken: int, thin: int) -> None:
@@ -194,12 +194,13 @@ def _phase(
     if done >= total:
         return Ending.FINISHED
     size = rows if plan.chunk is not None else min(rows, 16)
+    phase = phase_of(algorithm, warming)
 
     def go(count: int) -> float:
         schedule = _schedule(done, count, thin, plan, warming)
         clock = time.perf_counter()
         carry, buffer, gradients = jax.block_until_ready(
-            advance(algorithm, problem, keys, trail.carry, schedule, rows, warming)
+            advance(algorithm, problem, keys, trail.carry, schedule, rows, phase)
         )
         seconds = time.perf_counter() - clock
         if count == 0:
@@ -234,7 +235,8 @@ def _phase(
         except (MemoryError, jax.errors.JaxRuntimeError) as error:
             if not ran_out(error):
                 raise
-            if warming or rows == 1 or rows * row_bytes(algorithm, trail.carry) < HELPS:
+            buffered = phase is not Phase.WARMUP
+            if not buffered or rows == 1 or rows * row_bytes(algorithm, trail.carry) < HELPS:
                 tell(algorithm, rows, done, error)
                 return Ending.OUT_OF_MEMORY
             rows, new = rows // 2, True  # another program, the same steps
