@@ -149,7 +149,7 @@ class Plugged(eqx.Module):
     rest: tuple[Any, ...] = eqx.field(static=True)
     structure: Any = eqx.field(static=True)
 
-    def __call__(self, *inputs: Array) -> Array:
+    def __call__(self, *inputs: Any) -> Any:
         """What the network gives for one row."""
         leaves = [r if a is None else a for a, r in zip(self.arrays, self.rest, strict=True)]
         return jax.tree.unflatten(self.structure, leaves)(*inputs)
