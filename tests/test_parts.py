@@ -469,6 +469,8 @@ PAIR = {"pixels": Gaussian(1.0), "digit": Categorical(4)}
         (lambda: infer.Data(np.ones((4, 3)), held_out=infer.Data(ROWS)), "must be one array"),
         (lambda: infer.VAE({"pixels": Gaussian(), "digit": 3}), "digit needs a likelihood, got 3"),
         (lambda: infer.VAE((Gaussian(), None)), "1 needs a likelihood, got None"),
+        (lambda: infer.VAE([Gaussian()]), "Parts needs .* made of dicts and tuples"),
+        (lambda: infer.VAE({}), "Parts needs likelihoods, got {}"),
     ],
 )
 def test_wrong_rows(make, words):

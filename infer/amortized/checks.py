@@ -113,13 +113,17 @@ def not_observed_as_nan(data: Data) -> np.ndarray:
     return np.asarray(seen.x if seen.mask is None else jnp.where(seen.mask, seen.x, jnp.nan))
 
 
-def check_range(likelihood: AbstractLikelihood, data: Data) -> np.ndarray:
-    """Refuse rows outside of the likelihood's range; gives those of the fit, NaN not observed."""
+def check_range(vae: "VAE", data: Data) -> tuple[AbstractLikelihood, np.ndarray]:
+    """Refuse rows outside of the likelihood's range.
+
+    Gives the likelihood for these rows, and the rows of the fit, NaN where they were not observed.
+    """
+    likelihood = vae.likelihood.on(data.layout)
     for rows in (data.held_out, data):
         if rows is not None:
             x = not_observed_as_nan(rows)
             likelihood.check_rows(x)
-    return x
+    return likelihood, x
 
 
 def check_shapes(vae: "VAE", data: Data) -> None:

@@ -79,16 +79,14 @@ class VAE(AbstractAmortizer):
             parts a dict or a tuple of them, with the structure of a row.
         latent: number of latent variables, >= 1.
         encoder: `infer.MLP((64, 64))`, or any callable pytree that takes one row (x, then mask and
-            condition where there are any) and gives as many numbers as the posterior needs. A row
-            of several parts is a tree for the callable and one vector for an `MLP`.
+            condition where there are any; trees if rows are) and gives what the posterior needs.
         posterior: shape of q(z | x): any family, `MeanField()`, `FullRank()`, `LowRank()`,
             `Mixture()`, or a flow, whose layers are the same for all rows; for discrete variables
             `Categorical(10)`.
         prior: p(z): any family, whose member is fitted; `infer.VampPrior()`; the default
             `infer.Standard()` is N(0, I). For discrete variables `UniformCategorical(10)`.
         decoder: `infer.MLP((64, 64))`, or any callable pytree that takes z (then the condition) and
-            gives the outputs that the likelihood needs, of shape x.shape or (n, *x.shape); for
-            several parts a tree of them.
+            gives what the likelihood needs, of shape x.shape or (n, *x.shape); a tree if rows are.
         objective: what is made large, `ReverseKL()`, `IWAE()`, `Renyi(alpha)`, ...; or a pair, the
             first for the posterior, the second for the model: `(ForwardKL(), IWAE())`.
         estimator: of the gradient in the posterior: `Path()`, `Reparam()`, `Score()`, or
@@ -171,8 +169,7 @@ class VAE(AbstractAmortizer):
 
     def ready(self, data: Data) -> "VAE":
         """With likelihood and first decoder outputs as the rows have them; refuses other rows."""
-        likelihood = self.likelihood.on(data.layout)
-        x = check_range(likelihood, data)
+        likelihood, x = check_range(self, data)
         if isinstance(self.posterior, AbstractPosterior):
             self.posterior.check_rows(self.latent, data.total)
         likelihood = likelihood.init(x)

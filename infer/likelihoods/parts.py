@@ -39,6 +39,11 @@ class Parts(AbstractLikelihood):
 
     def __init__(self, tree: Any, placed: Layout | None = None) -> None:
         self.names, leaves, self.structure = flattened(tree, (AbstractLikelihood, list, type(None)))
+        if not leaves:
+            raise TypeError(
+                f"Parts needs likelihoods, got {tree!r}; write one for each part of a row, "
+                '{"height": infer.likelihoods.Gaussian(), ...}.'
+            )
         for name, leaf in zip(self.names, leaves, strict=True):
             if not isinstance(leaf, AbstractLikelihood):
                 raise TypeError(
@@ -144,8 +149,9 @@ class Parts(AbstractLikelihood):
 
 
 def as_likelihood(value: Any) -> Any:
-    """A field converter: a dict or a tuple of likelihoods becomes `Parts`."""
-    return Parts(value) if isinstance(value, dict | tuple) else value
+    """A field converter: a tree of likelihoods becomes `Parts`."""
+    one = isinstance(value, AbstractLikelihood) or jax.tree_util.all_leaves([value])
+    return value if one else Parts(value)
 
 
 def layout_of(likelihood: AbstractLikelihood) -> Layout | None:
