@@ -49,6 +49,8 @@ class AmortizedResult:
         result.generate(n=...)    new rows
         result.reconstruct(x)     E p(x | z), z at the posterior mean, or the likeliest code
 
+    Rows of several parts are trees here, as they are in `Data`.
+
     Attributes:
         verdict: whether q(z | x) can be trusted as the posterior of this decoder; it does not judge
             the decoder as a model of the world.
