@@ -62,7 +62,7 @@ def conclude_amortized(
         ),
         algorithm_name=type(algorithm).__name__,
         settings=describe(algorithm),
-        model=model,
+        known=model,
     )
 
 

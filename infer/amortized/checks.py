@@ -13,6 +13,7 @@ from infer.amortized.heads import AbstractPosterior
 from infer.amortized.model import AmortizedModel
 from infer.amortized.networks import AbstractNetwork
 from infer.amortized.priors import VampPrior
+from infer.amortized.viewed import Views, decoder_views, encoder_views
 from infer.core.checks import check_count
 from infer.core.data import Data
 from infer.core.posterior import AbstractFamily, Sampling
@@ -112,23 +113,33 @@ def not_observed_as_nan(data: Data) -> np.ndarray:
     return np.asarray(seen.x if seen.mask is None else jnp.where(seen.mask, seen.x, jnp.nan))
 
 
-def check_range(vae: "VAE", data: Data) -> np.ndarray:
-    """Refuse rows outside of the likelihood's range; gives those of the fit, NaN not observed."""
+def check_range(vae: "VAE", data: Data) -> tuple[AbstractLikelihood, np.ndarray]:
+    """Refuse rows outside of the likelihood's range.
+
+    Gives the likelihood for these rows, and the rows of the fit, NaN where they were not observed.
+    """
+    likelihood = vae.likelihood.on(data.layout)
     for rows in (data.held_out, data):
         if rows is not None:
             x = not_observed_as_nan(rows)
-            vae.likelihood.check(x[~np.isnan(x)])
-    return x
+            likelihood.check_rows(x)
+    return likelihood, x
 
 
 def check_shapes(vae: "VAE", data: Data) -> None:
     """Refuse networks that take or give other shapes."""
+    if data.layout is not None and isinstance(vae.prior, VampPrior):
+        raise ValueError(
+            "VampPrior trains rows within one range, and these have parts "
+            f"{', '.join(data.layout.names)}; write prior=infer.Mixture() for such data."
+        )
     model = jax.eval_shape(vae.build, jax.random.key(0), data)
-    likelihood = vae.likelihood
-    n, event = likelihood.n_outputs, data.rows.x.shape[1:]
+    likelihood, event = vae.likelihood, data.rows.x.shape[1:]
     z = jax.ShapeDtypeStruct((model.head.dim,), jnp.zeros(()).dtype)
     shapes = [part.shape[1:] for part in data.rows.inputs()]
     given = [] if data.rows.condition is None else [data.rows.condition.shape[1:]]
+    encoder = _called("encoder", vae.encoder, shapes, encoder_views(likelihood, data))
+    decoder = _called("decoder", vae.decoder, [z.shape, *given], decoder_views(likelihood, data))
 
     def encoded(model: AmortizedModel, data: Data) -> Array:
         return model.outputs(data.rows.take(0))
@@ -136,23 +147,29 @@ def check_shapes(vae: "VAE", data: Data) -> None:
     def decoded(model: AmortizedModel, data: Data, z: Array) -> Array:
         return model.decoded(z, data.rows.take(0).condition)
 
-    wanted = (model.head.n_outputs,)
-    _shape(
-        "encoder", shapes, wanted, f"posterior={type(vae.posterior).__name__}", encoded, model, data
-    )
-    wanted, who = event if n == 1 else (n, *event), f"likelihood={type(likelihood).__name__}"
-    _shape("decoder", [z.shape, *given], wanted, who, decoded, model, data, z)
+    wanted, who = (model.head.n_outputs,), f"posterior={type(vae.posterior).__name__}"
+    _shape("encoder", encoder, wanted, who, encoded, model, data)
+    wanted, who = likelihood.output_shape(event), f"likelihood={type(likelihood).__name__}"
+    _shape("decoder", decoder, wanted, who, decoded, model, data, z)
+
+
+def _called(name: str, network: Any, shapes: list[tuple[int, ...]], views: Views) -> str:
+    """How a network is called, as text."""
+    said = [f"array of shape {shape}" for shape in shapes]
+    if not (isinstance(network, AbstractNetwork) and network.flat):
+        pairs = zip(said, views.inputs, strict=True)
+        said = [text if layout is None else layout.described() for text, layout in pairs]
+    return f"{name}({', '.join(said)})"
 
 
 def _shape(
     name: str,
-    shapes: list[tuple[int, ...]],
+    called: str,
     wanted: tuple[int, ...],
     who: str,
     call: Callable[..., Array],
     *arguments: Any,
 ) -> None:
-    called = f"{name}({', '.join(f'array of shape {shape}' for shape in shapes)})"
     try:
         found = jax.eval_shape(call, *arguments)
     except Exception as error:

@@ -1,6 +1,7 @@
 """Networks of libraries that keep the weights apart from the function."""
 
 from collections.abc import Callable
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -19,9 +20,9 @@ class Applied(eqx.Module):
     """
 
     params: PyTree[Array]
-    apply: Callable[..., Array] = eqx.field(static=True)
+    apply: Callable[..., Any] = eqx.field(static=True)
 
-    def __call__(self, *inputs: Array) -> Array:
+    def __call__(self, *inputs: Any) -> Any:
         """What the network gives for one row."""
         return self.apply(self.params, *inputs)
 
@@ -48,9 +49,10 @@ class Functional(AbstractNetwork):
     """
 
     make: Callable[..., PyTree[Array]] = eqx.field(static=True)
-    apply: Callable[..., Array] = eqx.field(static=True)
+    apply: Callable[..., Any] = eqx.field(static=True)
+    flat: ClassVar[bool] = False
 
-    def __init__(self, init: Callable[..., PyTree[Array]], apply: Callable[..., Array]) -> None:
+    def __init__(self, init: Callable[..., PyTree[Array]], apply: Callable[..., Any]) -> None:
         for name, function in (("init", init), ("apply", apply)):
             if not callable(function):
                 raise TypeError(
@@ -59,10 +61,10 @@ class Functional(AbstractNetwork):
                 )
         self.make, self.apply = init, apply
 
-    def init(self, key: PRNGKey, inputs: tuple[Array, ...], start: Array, spread: float) -> Applied:
+    def init(self, key: PRNGKey, inputs: tuple[Any, ...], start: Array, spread: float) -> Applied:
         """The first network; where it starts is its own affair."""
         del start, spread
-        params = self.make(key, *(part[0] for part in inputs))
+        params = self.make(key, *(jax.tree.map(lambda leaf: leaf[0], part) for part in inputs))
         if wrong := [leaf for leaf in jax.tree.leaves(params) if not eqx.is_array(leaf)]:
             raise TypeError(
                 f"Functional needs init to give a pytree of arrays alone, got {wrong[0]!r} in it."

@@ -3,7 +3,7 @@
 import math
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from infer.amortized.parts import Frozen
+from infer.amortized.viewed import NO_TREES, Viewed, Views
 from infer.core.checks import check_count
 from infer.core.types import PRNGKey
 
@@ -20,7 +21,12 @@ class AbstractNetwork(eqx.Module):
 
     A network is called with the arrays of one row (encoder: x, then mask and condition where there
     are any; decoder: z, then the condition) and gives one array.
+
+    Attributes:
+        flat: whether it takes and gives vectors where rows have several parts, and no trees.
     """
+
+    flat: ClassVar[bool] = True
 
     @abstractmethod
     def init(
@@ -143,7 +149,7 @@ class Plugged(eqx.Module):
     rest: tuple[Any, ...] = eqx.field(static=True)
     structure: Any = eqx.field(static=True)
 
-    def __call__(self, *inputs: Array) -> Array:
+    def __call__(self, *inputs: Any) -> Any:
         """What the network gives for one row."""
         leaves = [r if a is None else a for a, r in zip(self.arrays, self.rest, strict=True)]
         return jax.tree.unflatten(self.structure, leaves)(*inputs)
@@ -163,8 +169,13 @@ def network_of(
     inputs: tuple[Array, ...],
     start: Array,
     spread: float,
+    views: Views = NO_TREES,
 ) -> Callable[..., Array]:
-    """The network itself: made to measure, or the user's as it is."""
-    if isinstance(given, AbstractNetwork):
+    """The network itself: made to measure, or the user's as it is, which sees trees."""
+    if not isinstance(given, AbstractNetwork):
+        network = plugged(given)
+    elif given.flat:
         return given.init(key, inputs, start, spread)
-    return plugged(given)
+    else:
+        network = given.init(key, views.trees(inputs), start, spread)
+    return network if views.plain else Viewed(network, views)

@@ -90,8 +90,8 @@ def imputed(model: AmortizedModel, rows: Rows, key: PRNGKey, n: int) -> Array:
         draws = model.posterior(row).equal_draws(key, n)
         log_p = jax.vmap(lambda z: model.log_joint(z, row))(draws.x)
         weights = jax.nn.softmax(log_p - draws.log_q)
-        x = jax.vmap(lambda z: model.mean(z, row.condition))(draws.x)
-        return jnp.tensordot(weights, x, 1)
+        outputs = jax.vmap(lambda z: model.decoded(z, row.condition))(draws.x)
+        return model.likelihood.average(weights, outputs)
 
     keys = jax.random.split(key, rows.x.shape[0])
     return jax.lax.map(lambda pair: one(*pair), (keys, rows), batch_size=64)

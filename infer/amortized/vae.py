@@ -19,6 +19,7 @@ from infer.amortized.model import AmortizedModel
 from infer.amortized.networks import MLP, AbstractNetwork, network_of
 from infer.amortized.parts import join, split
 from infer.amortized.priors import VampPrior
+from infer.amortized.viewed import decoder_views, encoder_views
 from infer.core.algorithm import AbstractAmortizer, Info
 from infer.core.checks import nonnegative
 from infer.core.data import Data
@@ -29,6 +30,7 @@ from infer.families.gaussian import MeanField
 from infer.families.standard import Standard
 from infer.likelihoods.choice import likelihood_for
 from infer.likelihoods.likelihood import AbstractLikelihood
+from infer.likelihoods.parts import as_likelihood
 from infer.objectives.amortized import Bounds, surrogate
 from infer.objectives.bounds import ReverseKL
 from infer.objectives.estimator import AbstractEstimator, Path
@@ -73,17 +75,18 @@ class VAE(AbstractAmortizer):
     back.
 
     Args:
-        likelihood: p(x | outputs), `infer.likelihoods.Bernoulli()` or the like.
+        likelihood: p(x | outputs), `infer.likelihoods.Bernoulli()` or the like; for rows of several
+            parts a dict or a tuple of them, with the structure of a row.
         latent: number of latent variables, >= 1.
         encoder: `infer.MLP((64, 64))`, or any callable pytree that takes one row (x, then mask and
-            condition where there are any) and gives as many numbers as the posterior needs.
+            condition where there are any; trees if rows are) and gives what the posterior needs.
         posterior: shape of q(z | x): any family, `MeanField()`, `FullRank()`, `LowRank()`,
             `Mixture()`, or a flow, whose layers are the same for all rows; for discrete variables
             `Categorical(10)`.
         prior: p(z): any family, whose member is fitted; `infer.VampPrior()`; the default
             `infer.Standard()` is N(0, I). For discrete variables `UniformCategorical(10)`.
         decoder: `infer.MLP((64, 64))`, or any callable pytree that takes z (then the condition) and
-            gives the outputs that the likelihood needs, of shape x.shape or (n, *x.shape).
+            gives what the likelihood needs, of shape x.shape or (n, *x.shape); a tree if rows are.
         objective: what is made large, `ReverseKL()`, `IWAE()`, `Renyi(alpha)`, ...; or a pair, the
             first for the posterior, the second for the model: `(ForwardKL(), IWAE())`.
         estimator: of the gradient in the posterior: `Path()`, `Reparam()`, `Score()`, or
@@ -105,7 +108,7 @@ class VAE(AbstractAmortizer):
     Salakhutdinov, Importance weighted autoencoders, ICLR 2016.
     """
 
-    likelihood: AbstractLikelihood
+    likelihood: AbstractLikelihood = eqx.field(converter=as_likelihood)
     latent: int = eqx.field(static=True, default=8)
     encoder: AbstractNetwork | Callable[..., Array] = eqx.field(default_factory=MLP)
     posterior: AbstractFamily | AbstractPosterior = eqx.field(
@@ -140,7 +143,7 @@ class VAE(AbstractAmortizer):
         (N, H, W, C) of at least 16 x 16 get convolutions, everything else perceptrons.
 
         Args:
-            data: rows, an array or an `infer.Data`.
+            data: rows, an array or a tree of arrays, or an `infer.Data`.
             latent: number of latent variables; by default 8, and at most half the entries of a row.
             settings: any argument of `VAE`.
         """
@@ -154,6 +157,7 @@ class VAE(AbstractAmortizer):
                 "encoder": ConvEncoder(),
                 "decoder": ConvDecoder(color=len(event) == 3),
             } | settings
+        x = x if data.layout is None else data.layout.tree(data.layout.parts(x))
         return cls(**({"likelihood": likelihood_for(x), "latent": latent} | settings))
 
     @property
@@ -165,10 +169,10 @@ class VAE(AbstractAmortizer):
 
     def ready(self, data: Data) -> "VAE":
         """With likelihood and first decoder outputs as the rows have them; refuses other rows."""
-        x = check_range(self, data)
+        likelihood, x = check_range(self, data)
         if isinstance(self.posterior, AbstractPosterior):
             self.posterior.check_rows(self.latent, data.total)
-        likelihood = self.likelihood.init(x)
+        likelihood = likelihood.init(x)
         new = dataclasses.replace(self, likelihood=likelihood, start=likelihood.start(x))
         check_shapes(new, data)
         return new
@@ -205,11 +209,12 @@ class VAE(AbstractAmortizer):
         else:
             prior = self.prior.init(key_prior, z[0])
         outputs = jnp.zeros(head.n_outputs)
+        sees, gives = encoder_views(self.likelihood, data), decoder_views(self.likelihood, data)
         return AmortizedModel(
-            network_of(self.encoder, key_encoder, rows.inputs(), outputs, 0.1),
+            network_of(self.encoder, key_encoder, rows.inputs(), outputs, 0.1, sees),
             head,
             prior,
-            network_of(self.decoder, key_decoder, (z, *given), self.start, 1.0),
+            network_of(self.decoder, key_decoder, (z, *given), self.start, 1.0, gives),
             self.likelihood,
         )
 

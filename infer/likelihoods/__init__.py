@@ -12,6 +12,7 @@ from infer.likelihoods.location_scale import Gaussian as Gaussian
 from infer.likelihoods.location_scale import Laplace as Laplace
 from infer.likelihoods.location_scale import StudentT as StudentT
 from infer.likelihoods.negative_binomial import NegativeBinomial as NegativeBinomial
+from infer.likelihoods.parts import Parts as Parts
 from infer.likelihoods.scale import AbstractScale as AbstractScale
 from infer.likelihoods.scale import DecodedScale as DecodedScale
 from infer.likelihoods.scale import FixedScale as FixedScale

@@ -31,6 +31,11 @@ class Bernoulli(AbstractLikelihood):
         """The logit."""
         return 1
 
+    @property
+    def whole(self) -> bool:
+        """Yes."""
+        return True
+
     def log_prob(
         self, outputs: Float[Array, "*event"], x: Num[Array, "*event"]
     ) -> Float[Array, "*event"]:
@@ -77,6 +82,11 @@ class Binomial(AbstractLikelihood):
     def n_outputs(self) -> int:
         """The logit."""
         return 1
+
+    @property
+    def whole(self) -> bool:
+        """Yes."""
+        return True
 
     def log_prob(
         self, outputs: Float[Array, "*event"], x: Num[Array, "*event"]

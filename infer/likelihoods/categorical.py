@@ -31,6 +31,11 @@ class Categorical(AbstractLikelihood):
         """A logit per class."""
         return self.n_classes
 
+    @property
+    def whole(self) -> bool:
+        """Yes."""
+        return True
+
     def log_prob(
         self, outputs: Float[Array, "classes *event"], x: Num[Array, "*event"]
     ) -> Float[Array, "*event"]:
@@ -47,6 +52,13 @@ class Categorical(AbstractLikelihood):
     def mean(self, outputs: Float[Array, "classes *event"]) -> Float[Array, "*event"]:
         """The most probable class: a mean of classes has no meaning."""
         return jnp.argmax(outputs, axis=0).astype(outputs.dtype)
+
+    def average(
+        self, weights: Float[Array, " K"], outputs: Float[Array, "K classes *event"]
+    ) -> Float[Array, "*event"]:
+        """The most probable class under the mixture."""
+        p = jnp.tensordot(weights, jax.nn.softmax(outputs, axis=1), 1)
+        return jnp.argmax(p, axis=0).astype(outputs.dtype)
 
     def start(self, x: Num[ArrayLike, "n *event"]) -> Float[Array, "classes *event"]:
         """Log frequencies, with half a row of every class added."""

@@ -1,20 +1,24 @@
 """Which likelihood suits data whose origin is not told."""
 
-import numpy as np
-from jaxtyping import ArrayLike, Shaped
+from typing import Any
 
+import numpy as np
+from jaxtyping import ArrayLike
+
+from infer.core.layout import flattened, is_tree
 from infer.likelihoods.bernoulli import Bernoulli, Binomial
 from infer.likelihoods.discretized_logistic import DiscretizedLogistic
 from infer.likelihoods.likelihood import AbstractLikelihood
 from infer.likelihoods.location_scale import Gaussian
 from infer.likelihoods.negative_binomial import NegativeBinomial
+from infer.likelihoods.parts import Parts
 
 MOST = 100  # the largest top of a binomial
 CROWD = 0.01  # share of the entries that shows that their top is a limit
 BYTE = 255
 
 
-def likelihood_for(x: Shaped[ArrayLike, "n *event"]) -> AbstractLikelihood:
+def likelihood_for(x: Any) -> AbstractLikelihood:
     """The likelihood that suits these values; NaN, for an entry that is missing, is left out.
 
     By the first rule that holds:
@@ -32,11 +36,15 @@ def likelihood_for(x: Shaped[ArrayLike, "n *event"]) -> AbstractLikelihood:
     measurements that were rounded look like them as well (`Gaussian`). Say what you know.
 
     Args:
-        x: rows of data, as many as wanted; all are read.
+        x: rows of data (n, ...), as many as wanted; all are read. Of rows of several parts, a dict
+            or a tuple of arrays.
 
     Returns:
-        A likelihood.
+        A likelihood; for rows of several parts `Parts`, by these rules for each.
     """
+    if is_tree(x):
+        _, leaves, structure = flattened(x)
+        return Parts(structure.unflatten([likelihood_for(leaf) for leaf in leaves]))
     likelihood, arguments = _suited(x)
     return likelihood(*arguments)
 

@@ -65,6 +65,12 @@ class DiscretizedLogistic(AbstractLikelihood):
         """The location, and the raw scale if that is decoded."""
         return self.scale.n_outputs
 
+    @property
+    def whole(self) -> bool:
+        """If the levels are."""
+        step = (self.high - self.low) / (self.n_levels - 1)
+        return float(self.low).is_integer() and step.is_integer()
+
     def log_prob(
         self, outputs: Float[Array, "*outputs"], x: Num[Array, "*event"]
     ) -> Float[Array, "*event"]:

@@ -3,10 +3,12 @@
 import abc
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Num
 
+from infer.core.layout import Layout
 from infer.core.types import PRNGKey
 
 
@@ -52,6 +54,37 @@ class AbstractLikelihood(eqx.Module):
     @abc.abstractmethod
     def check(self, x: np.ndarray) -> None:
         """Refuse values outside the range of x: what was found, what is needed, what to write."""
+
+    @property
+    def whole(self) -> bool:
+        """Are all draws whole numbers, such as counts and classes?"""
+        return False
+
+    def output_shape(self, event: tuple[int, ...]) -> tuple[int, ...]:
+        """Shape of what a decoder gives for a row of shape `event`."""
+        return event if self.n_outputs == 1 else (self.n_outputs, *event)
+
+    def average(
+        self, weights: Float[Array, " K"], outputs: Float[Array, "K *outputs"]
+    ) -> Float[Array, "*event"]:
+        """The mean of every entry under the mixture sum_k weights_k p(x | outputs_k)."""
+        return jnp.tensordot(weights, jax.vmap(self.mean)(outputs), 1)
+
+    def check_rows(self, x: np.ndarray) -> None:
+        """`check` of rows (n, *event) in which NaN was not observed."""
+        self.check(x[~np.isnan(x)])
+
+    def on(self, layout: Layout | None) -> "AbstractLikelihood":
+        """The likelihood for rows of this layout; refused where these have several parts."""
+        if layout is not None:
+            name = type(self).__name__
+            first = f"infer.likelihoods.{name}(...)"
+            line = layout.written((first, *("...",) * (len(layout.names) - 1)))
+            raise ValueError(
+                f"the rows have parts {', '.join(layout.names)}, and {name} is for one; write "
+                f"likelihood={line}, one for each, or infer.VAE.for_data(data)."
+            )
+        return self
 
     def init(self, x: Num[ArrayLike, "n *event"]) -> "AbstractLikelihood":
         """The likelihood ready for rows like those of x, its parameters at values that fit them.

@@ -42,6 +42,11 @@ class NegativeBinomial(AbstractLikelihood):
         """The logit."""
         return 1
 
+    @property
+    def whole(self) -> bool:
+        """Yes."""
+        return True
+
     def log_prob(
         self, outputs: Float[Array, "*event"], x: Num[Array, "*event"]
     ) -> Float[Array, "*event"]:

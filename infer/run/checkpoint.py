@@ -18,6 +18,7 @@ from jaxtyping import Array, Key
 
 from infer.core.algorithm import Algorithm
 from infer.core.data import Data
+from infer.core.layout import Layout
 from infer.core.target import Target
 from infer.run.chunk import Carry, begin
 from infer.run.loop import Plan, Progress, Trail
@@ -55,12 +56,22 @@ def _fingerprint_of_rows(data: Data) -> dict[str, Any]:
     parts = {"x": data.rows.x, "mask": data.rows.mask, "condition": data.rows.condition}
     there = {name: np.asarray(part) for name, part in parts.items() if part is not None}
     return {
-        "sites": [[name, list(array.shape), str(array.dtype)] for name, array in there.items()],
+        "sites": [[name, list(array.shape), str(array.dtype)] for name, array in there.items()]
+        + _parts("x", data.layout)
+        + _parts("condition", data.condition_layout),
         "data": _digest([a.tobytes() for a in there.values()] + [_content(data.transform, 4)]),
         "batch_size": data.batch_size,
         "log_prob": [],
         "control": "",
     }
+
+
+def _parts(name: str, layout: Layout | None) -> list[list[Any]]:
+    """What tells rows of several parts from others that are the same vectors."""
+    if layout is None:
+        return []
+    each = zip(layout.names, layout.shapes, layout.dtypes, strict=True)
+    return [[f"{name} of {part}", list(shape), str(dtype)] for part, shape, dtype in each]
 
 
 def describe(algorithm: Algorithm) -> str:
