@@ -131,9 +131,10 @@ def fit(
         thin: keep every thin-th iteration, >= 1; `steps` must be a multiple of it.
         chains: independent chains (samplers, default 4) or restarts (others, default 1).
         init: where to start: parameters by name (on their supports, the same for all chains or
-            with a leading chain axis), or an earlier result: a warmed-up one of the same target
-            and algorithm is carried on without warming up, of another one the draws are the
-            starts, by name. Beside `resume` it only settles whether there is a warm-up.
+            with a leading chain axis; those left out start as without it), or an earlier result: a
+            warmed-up one of the same target and algorithm is carried on without warming up, of
+            another one the draws are the starts, by name. Beside `resume` it only settles
+            whether there is a warm-up.
         chunk: kept iterations between looks at the run; chosen by time and memory if None.
         mesh: devices to lay the run out on, with one axis: "chains", "particles", "data", or
             "samples" for the draws that each step of `VI` takes.

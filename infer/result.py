@@ -235,8 +235,10 @@ class Result:
         ]
         if not parts or not parts[0]:
             raise ValueError(
-                "this target has no pointwise log likelihood: give from_log_density the two parts "
-                "log_prior=... and log_likelihood=... (one value per row), or use from_numpyro."
+                "this target has no pointwise log likelihood. Of a NumPyro model observe the rows "
+                "that were seen, y[seen], in the place of a mask or a factor; give "
+                "from_log_density the two parts log_prior=... and log_likelihood=... (one value "
+                "per row)."
             )
         joined = {k: np.concatenate([part[k] for part in parts]) for k in parts[0]}
         return {k: v.reshape(chains, n, *v.shape[1:]) for k, v in joined.items()}

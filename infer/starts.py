@@ -1,5 +1,6 @@
 """Where chains start: searched for, given by the user, or taken from an earlier result."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -35,21 +36,43 @@ def _finite(target: Target, z: Points) -> Array:
 def starting_points(target: Target, key: PRNGKey, chains: int, init: Any) -> Points:
     """A finite starting point per chain, or an error that names the site at fault."""
     full = target.full()
-    if init is None and target.start is not None:
-        starts = jnp.stack([target.start] * chains)
-        ok = _finite(full, starts)
-    elif init is None:
-        starts, ok = _search(full, fold_in_chains(key, chains))
+    if init is None:
+        starts, ok = _anywhere(full, key, chains)
     else:
         if isinstance(init, Result):
             starts = _starts_from(full, init, key, chains)
+        elif callable(init):
+            raise TypeError(
+                f"init needs values by name, or an earlier result, got the function {init!r}. A "
+                "start is searched for by default; to give one write init={name: value}."
+            )
         else:
-            starts = starts_at(full, init, chains)
+            starts = starts_at(full, _completed(full, init, key, chains), chains)
         ok = _finite(full, starts)
     bad = np.flatnonzero(~np.asarray(ok))
     if len(bad):
         raise ValueError(explain_start(full, starts[bad[0]]))
     return starts
+
+
+def _anywhere(target: Target, key: PRNGKey, chains: int) -> tuple[Points, Array]:
+    """Where chains start that were given nothing, and whether the density is finite there."""
+    if target.start is None:
+        return _search(target, fold_in_chains(key, chains))
+    starts = jnp.stack([target.start] * chains)
+    return starts, _finite(target, starts)
+
+
+def _completed(target: Target, init: Any, key: PRNGKey, chains: int) -> Any:
+    """Named values, with those of the sites that were left out where they would start otherwise."""
+    shapes = {site.name: site.shape for site in target.sites}
+    if not isinstance(init, Mapping) or not set(init) < set(shapes):
+        return init
+    rest = _there_and_back(target, _anywhere(target, key, chains)[0])
+    given = {name: jnp.asarray(value) for name, value in init.items()}
+    same = all(value.shape == shapes[name] for name, value in given.items())
+    each = {name: jnp.stack([v] * chains) if same else v for name, v in given.items()}
+    return rest | each
 
 
 def _starts_from(target: Target, result: Result, key: PRNGKey, chains: int) -> Points:

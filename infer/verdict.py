@@ -22,6 +22,7 @@ from infer.diagnostics.groups import widest_gap
 from infer.diagnostics.ksd import ksd, ksd_floor, ksd_squared
 from infer.diagnostics.pareto import KHAT, kl_gap, pareto_khat
 from infer.diagnostics.score import SD_UNIT, ScoreRegression, score_regression, whiten
+from infer.diagnostics.weighted import WeightedMoments, weighted_moments
 from infer.streaming import Stream
 
 LARGE = 512
@@ -33,7 +34,9 @@ At d = 512 the full regression, O(n d^2 + d^3) with n = 10 d, takes seconds; at 
 LEAST_LARGE = 100  # draws there; below it d + 3
 MOST_PAIRED = 1000  # particles of which all pairs are looked at: a tenth of a second at d = 512
 UNMEASURED = 0.02  # nats: an error of sqrt(2 gap) = 0.2 sd of one mean
+ROOM = 0.045  # nats: a Gaussian whose mean is off by one label unit, 0.3 sd
 STEIN_LIMIT = 1.5  # right fits by SVGD have at most 0.9, exact draws up to about 1.5
+AGAINST = ("suspect", "failed")
 OTHER_MODES = "other modes (result.examine() searches for them)"
 
 
@@ -78,7 +81,10 @@ def judge(sample: Sample) -> tuple[Evidence, ...]:
             meaning = f"mean squared difference of the whitened scores of fit and posterior: {far}"
             evidence += [Evidence("score divergence", regression.divergence, "", "info", meaning)]
     if sample.log_q is not None:
-        evidence += by_weights(sample.log_prob - sample.log_q, sample.z.shape[-1])
+        log_w, d = sample.log_prob - sample.log_q, sample.z.shape[-1]
+        evidence += by_weights(log_w, d)
+        if d <= LARGE:
+            evidence.append(_moments(weighted_moments(sample.z.reshape(-1, d), log_w), sample))
     return tuple(evidence)
 
 
@@ -111,12 +117,20 @@ def judge_stream(stream: Stream, names: list[str], hint: str) -> tuple[Evidence,
 
 
 def undecided(evidence: tuple[Evidence, ...]) -> bool:
-    """Would more draws help: is the upper bound too large while the lower one is not?"""
+    """Would more draws help: is an upper bound too large while the lower one is not?
+
+    By weights they do where the gap leaves room for an error of one coordinate, and nothing else
+    speaks against the fit yet.
+    """
     by_name = {e.name: e for e in evidence}
     if "score regression" not in by_name:
         return False
     tail = by_name["score tail"].value
-    return by_name["score regression"].status == "suspect" and not tail > 0.5
+    if by_name["score regression"].status == "suspect" and not tail > 0.5:
+        return True
+    if "weighted moments" not in by_name or any(e.status in AGAINST for e in evidence):
+        return False
+    return by_name["KL gap"].value > ROOM and by_name["weighted moments"].value > 0.5
 
 
 def account(outcome: Outcome, alive: int, steps: int) -> Evidence:
@@ -414,7 +428,7 @@ def _scores(r: ScoreRegression, sample: Sample) -> Evidence:
     return Evidence(name, r.hi, threshold, "ok", meaning)
 
 
-def _error(r: ScoreRegression | CoordinateRegression, which: str) -> str:
+def _error(r: ScoreRegression | CoordinateRegression | WeightedMoments, which: str) -> str:
     """The worst error of a mean or a standard deviation, in words."""
     index, kind = r.worst
     if kind == "mean":
@@ -422,6 +436,22 @@ def _error(r: ScoreRegression | CoordinateRegression, which: str) -> str:
         return error + _margin("+/- {:.1g}", 2 * r.shift_error[index], above=0.005)
     error = f"the sd of {which} is {_exp(-r.log_sd[index]):.2g} times the posterior's"
     return error + _margin("give or take a factor {:.2g}", _exp(2 * r.log_sd_error[index]), 1.05)
+
+
+def _moments(r: WeightedMoments, sample: Sample) -> Evidence:
+    """The value is the upper bound, which decides nothing but whether more draws are taken."""
+    name, threshold = "weighted moments", "lo > 0.5 suspect (label units)"
+    error = _error(r, sample.names[r.worst[0]])
+    if r.lo > 0.5:
+        meaning = (
+            f"by importance weights, {error}: the shape of the fit is not the posterior's in that "
+            "direction, if nowhere else. infer.NUTS() assumes no shape"
+        )
+        return Evidence(name, r.hi, threshold, "suspect", meaning)
+    meaning = (
+        f"by importance weights, no error of mean or scale is beyond chance and above {r.lo:.2g}"
+    )
+    return Evidence(name, r.hi, threshold, "ok", f"{meaning} of what would make the fit wrong")
 
 
 def _exp(x: float) -> float:

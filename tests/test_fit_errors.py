@@ -10,6 +10,7 @@ import pytest
 import infer
 from infer.core.support import positive
 from infer.fit import as_key
+from infer.starts import starting_points
 
 DATA = jnp.array([1.0, 2.0, 0.5])
 
@@ -68,7 +69,7 @@ def fit(target=TARGET, algorithm=MALA, **options):
         ({"target": MINI}, "MALA needs the density on all rows"),
         ({"target": MINI, "algorithm": infer.NUTS()}, "NUTS needs the density on all rows"),
         ({"target": MINI, "algorithm": infer.ULA()}, "infer.fit(target.full(), ...)"),
-        ({"init": {"mu": 0.0}}, "needed ['mu', 'sigma'], got ['mu']"),
+        ({"init": {"tau": 0.0}}, "needed ['mu', 'sigma'], got ['tau']"),
         ({"init": {"mu": 0.0, "sigma": 1.0, "tau": 1.0}}, "got ['mu', 'sigma', 'tau']"),
         ({"init": {"mu": np.zeros(3), "sigma": 1.0}}, "init has shapes {'mu': (3,), 'sigma': ()}"),
         ({"init": {"mu": 0.0, "sigma": -1.0}}, "sigma"),
@@ -94,6 +95,7 @@ def test_wrong_values(options, message):
             "one PRNG key, got an array of shape (3,)",
         ),
         ({"key": np.zeros(2)}, "type float64; write key=0"),
+        ({"init": jnp.zeros_like}, "init needs values by name, or an earlier result, got the func"),
         ({"algorithm": infer.MALA}, "got the class; write infer.MALA()"),
         ({"algorithm": "mala"}, "fit needs an algorithm such as infer.NUTS(), got 'mala'"),
         ({"algorithm": None}, "fit needs an algorithm such as infer.NUTS(), got None"),
@@ -107,6 +109,13 @@ def test_wrong_kinds(options, message):
     with pytest.raises(TypeError) as error:
         fit(**options)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("key", [-1, 2**32])
+def test_integers_that_would_be_another_key(key):
+    with pytest.raises(ValueError, match=f"in 0, ..., 2..32 - 1, got {key}; write key=0"):
+        fit(key=key)
+    assert not np.array_equal(jax.random.key_data(as_key(2**32 - 1)), jax.random.PRNGKey(0))
 
 
 def test_a_key_is_never_chosen_for_you():
@@ -274,3 +283,16 @@ def test_wrong_meshes():
         with pytest.raises(ValueError, match="6 draws do not divide over 4 devices; choose n_sam"):
             mesh = jax.sharding.Mesh(devices, ("samples",))
             infer.fit(TARGET, infer.VI(n_samples=6), key=0, steps=5, mesh=mesh)
+
+
+def test_sites_that_are_left_out_of_a_start_begin_as_without_it():
+    """By name or by chain; each beside the start of the other site that the search finds."""
+    key, chains = jax.random.key(3), 4
+    free = starting_points(TARGET, key, chains, None)
+    for given in (2.5, np.arange(1.0, 5.0)):
+        z = starting_points(TARGET, key, chains, {"sigma": given})
+        values = jax.vmap(TARGET.constrain)(z)
+        np.testing.assert_allclose(values["sigma"], np.broadcast_to(given, chains), rtol=1e-5)
+        np.testing.assert_array_equal(values["mu"], jax.vmap(TARGET.constrain)(free)["mu"])
+    with pytest.raises(ValueError, match=r"init must give every site: .* got \['tau'\]"):
+        starting_points(TARGET, key, chains, {"tau": 1.0})

@@ -34,6 +34,8 @@ def as_key(key: Any) -> PRNGKey:
     if isinstance(key, bool) or not isinstance(key, int | np.integer | jax.Array | np.ndarray):
         raise TypeError(f"key must be an integer or a JAX PRNG key, got {key!r}; write key=0.")
     if isinstance(key, int | np.integer):
+        if not 0 <= key < 2**32:  # JAX would keep the last 32 bits, and 2**32 be the key 0
+            raise ValueError(f"key must be in 0, ..., 2**32 - 1, got {key}; write key=0.")
         return jax.random.key(int(key))
     if isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         if key.shape == ():
