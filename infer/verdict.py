@@ -400,7 +400,7 @@ def _coordinates(r: CoordinateRegression, names: list[str], hint: str) -> Eviden
         meaning = f"cannot rule out an error: by the scores, {error}. {hint}".strip()
         return Evidence(name, r.hi, threshold, "suspect", meaning)
     meaning = (
-        f"no error of mean or scale above {r.hi:.2g} of what would make the fit wrong, coordinate "
+        f"the scores show no error of mean or scale above {r.hi:.2g} of a wrong fit's, coordinate "
         "by coordinate"
     )
     return Evidence(name, r.hi, threshold, "ok", meaning)
@@ -424,7 +424,7 @@ def _scores(r: ScoreRegression, sample: Sample) -> Evidence:
             few = f"too few draws ({r.n} in {sample.z.shape[-1]} dimensions): "
         meaning = f"{few}cannot rule out an error: by the scores, {error}. {sample.hint}".strip()
         return Evidence(name, r.hi, threshold, "suspect", meaning)
-    meaning = f"no error of mean or scale above {r.hi:.2g} of what would make the fit wrong"
+    meaning = f"the scores show no error of mean or scale above {r.hi:.2g} of a wrong fit's"
     return Evidence(name, r.hi, threshold, "ok", meaning)
 
 
@@ -448,10 +448,8 @@ def _moments(r: WeightedMoments, sample: Sample) -> Evidence:
             "direction, if nowhere else. infer.NUTS() assumes no shape"
         )
         return Evidence(name, r.hi, threshold, "suspect", meaning)
-    meaning = (
-        f"by importance weights, no error of mean or scale is beyond chance and above {r.lo:.2g}"
-    )
-    return Evidence(name, r.hi, threshold, "ok", f"{meaning} of what would make the fit wrong")
+    meaning = f"the weights show no error of mean or scale beyond chance above {r.lo:.2g}"
+    return Evidence(name, r.hi, threshold, "ok", f"{meaning} of a wrong fit's")
 
 
 def _exp(x: float) -> float:

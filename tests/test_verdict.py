@@ -15,7 +15,7 @@ from infer.external.walkers import Walkers
 from infer.judgement import _chain_hint
 from infer.mode_search import excursion, mode_search
 from infer.modes import climb, weigh
-from infer.verdict import by_weights, rare_parts
+from infer.verdict import Sample, by_weights, judge, rare_parts, undecided
 
 SLOW = pytest.mark.slow
 
@@ -471,3 +471,64 @@ def test_a_ridge_has_no_mode():
     angle = np.linspace(0, 2 * np.pi, 16, endpoint=False)
     points = 3.1 * np.column_stack([np.cos(angle), np.sin(angle)])
     assert climb(target, points, np.zeros(2), 2 * np.eye(2))[0] == []
+
+
+# One coordinate of many -----------------------------------------------------------------------
+
+
+def test_one_narrow_coordinate_among_many_is_suspect():
+    """q = N(0, I), and p has heavier shoulders in one of 60 coordinates: .056 nats, sd 1.38."""
+    d, n = 60, 16_000
+    x = np.random.default_rng(0).normal(size=(1, n, d))
+    first = x[..., 17]
+    parts = np.stack([0.7 * stats.norm.pdf(first), 0.3 * stats.norm.pdf(first, scale=2)])
+    score = -x.copy()
+    score[..., 17] = -first * (parts[0] + parts[1] / 4) / parts.sum(axis=0)
+    log_q = stats.norm.logpdf(x).sum(axis=-1)
+    log_p = log_q - stats.norm.logpdf(first) + np.log(parts.sum(axis=0))
+    names = [f"x[{i}]" for i in range(d)]
+    found = {e.name: e for e in judge(Sample(x, log_p, score, log_q, names, True, ""))}
+    assert found["KL gap"].status == "ok"
+    assert found["weighted moments"].status == "suspect"
+    assert "the sd of x[17] is 0.7" in found["weighted moments"].meaning
+
+
+def test_more_draws_where_weights_cannot_tell():
+    def evidence(gap, hi, status="ok", scores="ok"):
+        return (
+            Evidence("score regression", 0.1, "", scores, ""),
+            Evidence("score tail", 0.1, "", "ok", ""),
+            Evidence("KL gap", gap, "", "ok", ""),
+            Evidence("weighted moments", hi, "", status, ""),
+        )
+
+    assert undecided(evidence(0.3, 0.8))
+    assert not undecided(evidence(0.04, 0.8))  # no room for an error
+    assert not undecided(evidence(0.3, 0.4))
+    assert not undecided(evidence(0.3, 1.8, "suspect"))  # decided
+    assert not undecided(evidence(0.3, 0.8, scores="failed"))
+    assert undecided(evidence(0.3, 1.8, "suspect", scores="suspect"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n, noise", [(40, 0.05), (40, 0.2), (60, 0.1)])
+def test_hierarchies_whose_scale_is_too_narrow(n, noise):
+    """Effects in units of their scale, marginal density of the scale by a grid."""
+    rng = np.random.default_rng(1)
+    y = 0.5 * rng.normal(size=n) + noise * rng.normal(size=n)
+
+    def density(p, y):
+        away = (y - jnp.exp(p["log_tau"]) * p["u"]) / noise
+        return -0.5 * (p["log_tau"] ** 2 + jnp.sum(p["u"] ** 2) + jnp.sum(away**2))
+
+    grid = np.linspace(-4, 3, 7001)
+    variance = np.exp(2 * grid)[:, None] + noise**2
+    log_p = -0.5 * grid**2 - 0.5 * np.sum(np.log(variance) + y**2 / variance, axis=1)
+    weights = np.exp(log_p - log_p.max()) / np.exp(log_p - log_p.max()).sum()
+    exact = np.sqrt(weights @ (grid - weights @ grid) ** 2)
+    start = {"log_tau": 0.0, "u": jnp.zeros(n)}
+    target = infer.from_log_density(density, start, data=jnp.asarray(y, float))
+    for key in range(4):
+        result = fit(target, infer.FBGVI(), key=key)
+        ratio = result["log_tau"].std() / exact
+        assert ratio < 1 / 1.3 and result.verdict.status != "ok", (ratio, result.verdict)
