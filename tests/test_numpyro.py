@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+import warnings
 from collections import Counter
 
 import equinox as eqx
@@ -519,6 +520,27 @@ def test_missing_value_is_named():
     target = from_numpyro(regression, X, y=Y)
     with pytest.raises(KeyError, match="sigma"):
         target.unconstrain({"beta": jnp.zeros(3)})
+
+
+def test_data_that_were_broadcast_are_pointed_out():
+    """Means (n, 1) beside data (n,) make n^2 terms without an error anywhere."""
+    y = np.arange(7, dtype=np.float32)
+
+    def model(y, means, events=0):
+        mu = numpyro.sample("mu", dist.Normal(0, 1))
+        normal = dist.Normal(mu + jnp.zeros(means), 1.0)
+        numpyro.sample("y", normal.to_event(events), obs=y)
+
+    with pytest.warns(
+        UserWarning, match=r"'y' has data of shape \(7,\) and terms of shape \(7, 7\)"
+    ):
+        from_numpyro(model, y, means=(7, 1), static=("means",))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_numpyro(model, y, means=(7,), static=("means",))
+        from_numpyro(model, y, means=(), static=("means",))
+        from_numpyro(model, y[3], means=(5,), static=("means",))  # one value, meant for all
+        from_numpyro(model, y, means=(7,), events=1, static=("means", "events"))
 
 
 def test_numpyro_is_imported_late():

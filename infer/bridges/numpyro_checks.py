@@ -1,5 +1,7 @@
 """What `from_numpyro` checks before anything is compiled. Importing this imports NumPyro."""
 
+import math
+import warnings
 from collections.abc import Callable
 
 import equinox as eqx
@@ -66,7 +68,10 @@ def first_line(error: Exception) -> str:
 
 
 def check_sites(found: Survey) -> None:
-    """Refuse models with discrete latent sites, parameters, empty data or nothing latent."""
+    """Refuse models with discrete latent sites, parameters, empty data or nothing latent.
+
+    Warns of data that count more than once because they were broadcast: (n,) beside means (n, 1).
+    """
     if discrete := [site.name for site in found.of("discrete")]:
         raise ValueError(
             f"the latent sites {discrete} are discrete. Sum them out by hand, for instance with "
@@ -80,6 +85,16 @@ def check_sites(found: Survey) -> None:
         )
     if empty := [site.name for site in found.of("observed") if 0 in site.shape]:
         raise ValueError(f"the data are empty: the observed sites {empty} have no entries.")
+    for site in found.of("observed"):
+        data = site.shape[: len(site.shape) - site.event_ndim]
+        times = math.prod(site.log_prob_shape) // math.prod(data)
+        if math.prod(data) > 1 and times > 1:  # a single value beside many means is a usual trick
+            warnings.warn(
+                f"the observed site {site.name!r} has data of shape {data} and terms of shape "
+                f"{site.log_prob_shape}: every datum counts {times} times. If that is not meant, "
+                f"give its distribution the shape of the data, {data}.",
+                stacklevel=3,
+            )
     if not found.of("latent"):
         names = [site.name for site in found.sites]
         raise ValueError(
