@@ -11,9 +11,10 @@ from infer.core.mirror_support import EntropicSimplex
 from infer.core.support import AbstractSupport, positive, unit_interval
 from infer.core.target import Target
 from infer.core.vector_support import simplex
-from infer.scoreboard.case import Case, exact
+from infer.scoreboard.case import Case, Tag, exact
 
 DRAWS = 20_000
+HARD = frozenset({Tag.HARD_GEOMETRY})
 Values = dict[str, jax.Array]
 
 
@@ -127,6 +128,39 @@ def regression_of_rows(n: int = 2000, d: int = 8, sd: float = 0.7) -> Case:
     return exact(f"regression of {n} rows, d = {d}", make, draw)
 
 
+def hierarchy(n: int = 40, noise: float = 0.2) -> Case:
+    """Effects tau u_j with u_j ~ N(0, 1), seen as y_j ~ N(tau u_j, noise^2), log tau ~ N(0, 1).
+
+    The marginal of log tau is one-dimensional, y_j ~ N(0, tau^2 + noise^2), and drawn from a grid;
+    given it u_j ~ N(tau y_j / s^2, noise^2 / s^2) with s^2 = tau^2 + noise^2. Bent: where tau is
+    larger all u are smaller.
+    """
+    rng = np.random.default_rng(1)
+    y = 0.5 * rng.standard_normal(n) + noise * rng.standard_normal(n)
+
+    def log_density(p: Values, y: jax.Array) -> jax.Array:
+        effects = jnp.exp(p["log_tau"]) * p["u"]
+        prior = norm.logpdf(p["log_tau"]) + jnp.sum(norm.logpdf(p["u"]))
+        return prior + jnp.sum(norm.logpdf(y, effects, noise))
+
+    def make() -> Target:
+        start = {"log_tau": np.zeros(()), "u": np.zeros(n)}
+        return from_log_density(log_density, start, data=y)
+
+    def draw(rng: np.random.Generator) -> dict[str, np.ndarray]:
+        grid = np.linspace(-6, 4, 20_001)
+        variance = np.exp(2 * grid)[:, None] + noise**2
+        log_p = -0.5 * grid**2 - 0.5 * np.sum(np.log(variance) + y**2 / variance, axis=1)
+        below = np.cumsum(np.exp(log_p - log_p.max()))
+        log_tau = np.interp(rng.random(DRAWS) * below[-1], below, grid)
+        tau = np.exp(log_tau)[:, None]
+        variance = tau**2 + noise**2
+        u = tau * y / variance + noise / np.sqrt(variance) * rng.standard_normal((DRAWS, n))
+        return {"log_tau": log_tau, "u": u}
+
+    return exact(f"hierarchy, d = {n + 1}", make, draw, HARD)
+
+
 def conjugate() -> list[Case]:
     """Every case of this file."""
     return [
@@ -136,4 +170,5 @@ def conjugate() -> list[Case]:
         gammas(),
         unknown_noise(),
         regression_of_rows(),
+        hierarchy(),
     ]
