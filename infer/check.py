@@ -101,10 +101,11 @@ def check(target: Target, *, key: int | PRNGKey, show: bool = True) -> CheckRepo
     """Look at a target from all sides at one random point, and print what was found.
 
     Shapes and supports, data, a starting point, density and gradient, the map to the supports and
-    back, the gradient against central differences, the pointwise likelihood against the density,
-    and whether minibatches average to the density on all rows. Costs some dozen evaluations of the
-    density, for minibatches up to 2000 more. One point is looked at: a density that is wrong
-    elsewhere, or a model that is not what you meant, is not found.
+    back, the gradient against central differences, whether the density depends on every parameter,
+    the pointwise likelihood against the density, and whether minibatches average to the density on
+    all rows. Costs some dozen evaluations of the density, for minibatches up to 2000 more. One
+    point is looked at, two for the dependence: a density that is wrong elsewhere, or a model that
+    is not what you meant, is not found.
 
     Args:
         target: what `from_numpyro` or `from_log_density` returned.
@@ -128,6 +129,7 @@ def check(target: Target, *, key: int | PRNGKey, show: bool = True) -> CheckRepo
         lines.append(CheckLine("log density", True, f"{float(look.value):.6g} = sum of {terms}"))
         lines.append(_round_trip_line(full, z, look))
         lines.append(_gradient_line(full, z, look, jax.random.fold_in(key, 1)))
+        lines.append(_dependence_line(full, look, jax.random.fold_in(key, 3)))
         lines.append(_pointwise_line(look))
         lines.append(_minibatch_line(target, z, look, jax.random.fold_in(key, 2)))
     report = CheckReport(tuple(lines))
@@ -246,6 +248,21 @@ def _gradient_line(target: Target, z: Vector, look: Look, key: PRNGKey) -> Check
     if bad:
         return CheckLine("gradient", False, "; ".join(bad))
     return CheckLine("gradient", True, "finite, and equal to central differences in every site")
+
+
+def _dependence_line(target: Target, look: Look, key: PRNGKey) -> CheckLine:
+    """Coordinates along which the density is level here and at another point."""
+    other = _look(target, _search(target, key)[0])
+    level = target.unravel(((look.score == 0) & (other.score == 0)).astype(look.score.dtype))
+    counts = {name: int(jnp.sum(flags)) for name, flags in level.items()}
+    flat = [f"{n} of {level[name].size} of {name!r}" for name, n in counts.items() if n]
+    if flat:
+        text = (
+            f"the density does not depend on {', '.join(flat)}: nothing bounds these coordinates; "
+            "give each a prior, or leave out what the model does not use"
+        )
+        return CheckLine("dependence", False, text)
+    return CheckLine("dependence", True, "the density depends on every coordinate")
 
 
 def _pointwise_line(look: Look) -> CheckLine:

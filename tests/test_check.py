@@ -139,6 +139,17 @@ def test_a_support_that_is_no_bijection_is_found():
     assert line.ok is False and "worst in site 'odd'" in line.message
 
 
+def test_parameters_without_a_say_are_found():
+    def log_density(p):
+        return -0.5 * (p["a"] ** 2 + p["b"][1] ** 2)
+
+    start = {"a": 0.0, "b": np.zeros(3)}
+    report = check(from_log_density(log_density, start), key=0, show=False)
+    assert report["dependence"].ok is False and not report.ok
+    assert "does not depend on 2 of 3 of 'b'" in report["dependence"].message
+    assert "'a'" not in report["dependence"].message
+
+
 def test_biased_minibatches_are_found():
     def centered(s, y):
         return -0.5 * (y - jnp.mean(y)) ** 2 / jnp.exp(s)
