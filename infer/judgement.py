@@ -323,8 +323,9 @@ def _state_hint(stacked: Posterior, target: Target) -> str:
         return "A mean-field family ignores correlation between coordinates: try infer.FullRank()"
     if isinstance(stacked, Flow):
         return (
-            "A flow needs many steps, each of many draws and not too long: more steps, "
-            "n_samples=64, optimizer=infer.optimizer(optax.adam, learning_rate=0.005)"
+            "A flow needs many steps, each of many draws and not too long, and a start nearby: "
+            "n_samples=64, optimizer=infer.optimizer(optax.adam, learning_rate=0.005) or less, and "
+            "infer.RealNVP(base=gaussian.posterior) of a fit by infer.FBGVI() or infer.Laplace()"
         )
     if isinstance(stacked, Particles):
         n = stacked.x.shape[-2]
