@@ -7,8 +7,8 @@ from infer.core.evidence import Evidence
 from infer.scoreboard.counts import Stratum, stratum
 from infer.scoreboard.errors import Label
 from infer.scoreboard.record import Record
+from infer.verdict import AGAINST
 
-AGAINST = ("suspect", "failed")
 SCORES, GAP = "score regression", "KL gap"
 MULTIPLES = (0.6, 0.8, 1.0, 1.2, 1.6, 2.0)  # of the limit in use
 PRESENT = {SCORES: 0.5, GAP: 0.1}
