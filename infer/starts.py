@@ -1,6 +1,6 @@
 """Where chains start: searched for, given by the user, or taken from an earlier result."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -47,7 +47,7 @@ def starting_points(target: Target, key: PRNGKey, chains: int, init: Any) -> Poi
                 "start is searched for by default; to give one write init={name: value}."
             )
         else:
-            starts = starts_at(full, _completed(full, init, key, chains), chains)
+            starts = starts_at(full, init, chains, rest=lambda: _anywhere(full, key, chains)[0])
         ok = _finite(full, starts)
     bad = np.flatnonzero(~np.asarray(ok))
     if len(bad):
@@ -61,18 +61,6 @@ def _anywhere(target: Target, key: PRNGKey, chains: int) -> tuple[Points, Array]
         return _search(target, fold_in_chains(key, chains))
     starts = jnp.stack([target.start] * chains)
     return starts, _finite(target, starts)
-
-
-def _completed(target: Target, init: Any, key: PRNGKey, chains: int) -> Any:
-    """Named values, with those of the sites that were left out where they would start otherwise."""
-    shapes = {site.name: site.shape for site in target.sites}
-    if not isinstance(init, Mapping) or not set(init) < set(shapes):
-        return init
-    rest = _there_and_back(target, _anywhere(target, key, chains)[0])
-    given = {name: jnp.asarray(value) for name, value in init.items()}
-    same = all(value.shape == shapes[name] for name, value in given.items())
-    each = {name: jnp.stack([v] * chains) if same else v for name, v in given.items()}
-    return rest | each
 
 
 def _starts_from(target: Target, result: Result, key: PRNGKey, chains: int) -> Points:
@@ -118,14 +106,26 @@ def _there_and_back(target: Target, z: Points) -> dict[str, Array]:
     return jax.vmap(lambda point: target.model.constrain(target.unravel(point)))(z)
 
 
-def starts_at(target: Target, init: Any, chains: int, what: str = "init") -> Points:
-    """Named values as points, checked; `what` is the argument that they were given as."""
+def starts_at(
+    target: Target,
+    init: Any,
+    chains: int,
+    what: str = "init",
+    rest: Callable[[], Points] | None = None,
+) -> Points:
+    """Named values as points, checked.
+
+    `what` is the argument that they were given as; `rest` makes the points that sites start from
+    that were left out, without it all must be given.
+    """
     values = dict(named_leaves(init, "x"))
     shapes = {site.name: site.shape for site in target.sites}
-    if set(values) != set(shapes):
+    partial = rest is not None and set(values) < set(shapes)
+    if set(values) != set(shapes) and not partial:
         raise ValueError(
             f"{what} must give every site: needed {sorted(shapes)}, got {sorted(values)}."
         )
+    shapes = {name: shapes[name] for name in values}
     values = {name: jnp.asarray(v, jnp.zeros(()).dtype) for name, v in values.items()}
     found = {name: tuple(v.shape) for name, v in values.items()}
     if found == shapes:
@@ -135,6 +135,8 @@ def starts_at(target: Target, init: Any, chains: int, what: str = "init") -> Poi
             f"{what} has shapes {found}; needed are {shapes}, or the same with a leading axis of "
             f"{chains} chains."
         )
+    if rest is not None and partial:
+        values = _there_and_back(target, rest()) | values
     z = _unconstrain_many(target, values)
     back = _there_and_back(target, z)
     for site in target.sites:

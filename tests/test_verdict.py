@@ -15,6 +15,7 @@ from infer.external.walkers import Walkers
 from infer.judgement import _chain_hint
 from infer.mode_search import excursion, mode_search
 from infer.modes import climb, weigh
+from infer.scoreboard.conjugate import hierarchy
 from infer.verdict import Sample, by_weights, judge, rare_parts, undecided
 
 SLOW = pytest.mark.slow
@@ -513,22 +514,10 @@ def test_more_draws_where_weights_cannot_tell():
 @pytest.mark.slow
 @pytest.mark.parametrize("n, noise", [(40, 0.05), (40, 0.2), (60, 0.1)])
 def test_hierarchies_whose_scale_is_too_narrow(n, noise):
-    """Effects in units of their scale, marginal density of the scale by a grid."""
-    rng = np.random.default_rng(1)
-    y = 0.5 * rng.normal(size=n) + noise * rng.normal(size=n)
-
-    def density(p, y):
-        away = (y - jnp.exp(p["log_tau"]) * p["u"]) / noise
-        return -0.5 * (p["log_tau"] ** 2 + jnp.sum(p["u"] ** 2) + jnp.sum(away**2))
-
-    grid = np.linspace(-4, 3, 7001)
-    variance = np.exp(2 * grid)[:, None] + noise**2
-    log_p = -0.5 * grid**2 - 0.5 * np.sum(np.log(variance) + y**2 / variance, axis=1)
-    weights = np.exp(log_p - log_p.max()) / np.exp(log_p - log_p.max()).sum()
-    exact = np.sqrt(weights @ (grid - weights @ grid) ** 2)
-    start = {"log_tau": 0.0, "u": jnp.zeros(n)}
-    target = infer.from_log_density(density, start, data=jnp.asarray(y, float))
+    """Effects in units of their scale, beside exact draws of the scale."""
+    case = hierarchy(n, noise)
+    exact = case.reference()[:, 0].std()  # of log_tau
     for key in range(4):
-        result = fit(target, infer.FBGVI(), key=key)
+        result = fit(case.make(), infer.FBGVI(), key=key)
         ratio = result["log_tau"].std() / exact
         assert ratio < 1 / 1.3 and result.verdict.status != "ok", (ratio, result.verdict)
